@@ -1,0 +1,206 @@
+//! The compact head: offsets into the bytes it arrived in, shared by HTTP/1.1 and HTTP/2.
+//!
+//! No header map is built. A lookup of a known header compares one byte a field; any other name compares lengths first.
+
+use smallvec::SmallVec;
+
+/// A range of a head's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Span {
+    /// First byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+impl Span {
+    /// The bytes of the range.
+    pub fn of<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        &bytes[self.start as usize..self.end as usize]
+    }
+}
+
+/// HTTP version of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// HTTP/1.0
+    H10,
+    /// HTTP/1.1
+    H11,
+    /// HTTP/2
+    H2,
+}
+
+/// Request method. Methods are case-sensitive (RFC 9110 §9.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names are the methods")]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Delete,
+    Options,
+    Patch,
+    Trace,
+    Connect,
+    /// Any other token: its bytes are in the head.
+    Other,
+}
+
+/// Headers that Titan itself looks at. `Other` is every other name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "the names are the headers")]
+pub enum HeaderId {
+    Other = 0,
+    Host,
+    Connection,
+    ContentLength,
+    TransferEncoding,
+    Te,
+    Trailer,
+    Upgrade,
+    KeepAlive,
+    ProxyConnection,
+    ProxyAuthorization,
+    ProxyAuthenticate,
+    Expect,
+    Cookie,
+    SetCookie,
+    Authorization,
+    Origin,
+    AccessControlRequestMethod,
+    AccessControlRequestHeaders,
+    ContentType,
+    ContentEncoding,
+    AcceptEncoding,
+    CacheControl,
+    ETag,
+    Vary,
+    Date,
+    Server,
+    Location,
+    UserAgent,
+    Referer,
+    Forwarded,
+    Via,
+    XForwardedFor,
+    XForwardedProto,
+    XForwardedHost,
+    XForwardedPort,
+    XRealIp,
+    XRequestId,
+    Traceparent,
+    Tracestate,
+    SecWebSocketProtocol,
+    SecWebSocketKey,
+    SecWebSocketVersion,
+    GrpcTimeout,
+    GrpcStatus,
+    GrpcMessage,
+    RetryAfter,
+    Accept,
+    Range,
+    StrictTransportSecurity,
+}
+
+/// One field line.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    /// Name as received (HTTP/2: lower case).
+    pub name: Span,
+    /// Value without surrounding white space.
+    pub value: Span,
+    /// Known name.
+    pub id: HeaderId,
+}
+
+/// Field lines in order of arrival.
+pub type Fields = SmallVec<[Field; 24]>;
+
+/// Head of a request. Owns the bytes it points into.
+#[derive(Debug)]
+pub struct RequestHead {
+    /// The head's bytes: an HTTP/1 head as received, or the fields of an HTTP/2 one laid end to end.
+    pub bytes: Vec<u8>,
+    /// Method.
+    pub method: Method,
+    /// Its bytes.
+    pub method_span: Span,
+    /// Path of the target as received, query excluded; `*` for `OPTIONS *`. Never empty.
+    pub path: Span,
+    /// Query without the `?`; `None` where there is no `?`.
+    pub query: Option<Span>,
+    /// Authority: of an absolute-form target or `:authority` where there is one, else of Host. Empty only for HTTP/1.0 without Host.
+    pub authority: Span,
+    /// Version.
+    pub version: Version,
+    /// Field lines (HTTP/2: without pseudo-headers).
+    pub fields: Fields,
+}
+
+/// Head of a response. Owns the bytes it points into.
+#[derive(Debug)]
+pub struct ResponseHead {
+    /// The head's bytes.
+    pub bytes: Vec<u8>,
+    /// Status, 100–999.
+    pub status: u16,
+    /// Version.
+    pub version: Version,
+    /// Field lines.
+    pub fields: Fields,
+}
+
+macro_rules! lookups {
+    ($head:ty) => {
+        impl $head {
+            /// The first value of a known header.
+            pub fn get(&self, id: HeaderId) -> Option<&[u8]> {
+                debug_assert!(id != HeaderId::Other);
+                self.fields.iter().find(|f| f.id == id).map(|f| f.value.of(&self.bytes))
+            }
+
+            /// Every value of a known header, in order.
+            pub fn get_all(&self, id: HeaderId) -> impl Iterator<Item = &[u8]> {
+                self.fields.iter().filter(move |f| f.id == id).map(|f| f.value.of(&self.bytes))
+            }
+
+            /// The first value of any header, by name in any case.
+            pub fn get_name(&self, name: &[u8]) -> Option<&[u8]> {
+                self.fields.iter().find(|f| f.name.of(&self.bytes).eq_ignore_ascii_case(name)).map(|f| f.value.of(&self.bytes))
+            }
+
+            /// Every value of any header, by name in any case.
+            pub fn get_all_name<'a, 'n: 'a>(&'a self, name: &'n [u8]) -> impl Iterator<Item = &'a [u8]> {
+                self.fields.iter().filter(move |f| f.name.of(&self.bytes).eq_ignore_ascii_case(name)).map(|f| f.value.of(&self.bytes))
+            }
+        }
+    };
+}
+
+lookups!(RequestHead);
+lookups!(ResponseHead);
+
+impl RequestHead {
+    /// Method as sent.
+    pub fn method_bytes(&self) -> &[u8] {
+        self.method_span.of(&self.bytes)
+    }
+
+    /// Raw path as sent (not normalised: policy must use the exchange's match path).
+    pub fn raw_path(&self) -> &[u8] {
+        self.path.of(&self.bytes)
+    }
+
+    /// Query as sent.
+    pub fn raw_query(&self) -> Option<&[u8]> {
+        self.query.map(|q| q.of(&self.bytes))
+    }
+
+    /// Authority (host and optional port).
+    pub fn authority_bytes(&self) -> &[u8] {
+        self.authority.of(&self.bytes)
+    }
+}

@@ -1,0 +1,4 @@
+//! Bound sockets.
+
+/// A compiled listener.
+pub struct ListenerSpec {}

@@ -1,0 +1,1 @@
+//! The spine: one function from head to answer.

@@ -1,0 +1,1 @@
+//! One thread, one current-thread runtime: its listeners, pools, timers and counters.

@@ -1,0 +1,4 @@
+//! Upstreams and their endpoints.
+
+/// A named set of endpoints.
+pub struct Upstream {}

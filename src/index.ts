@@ -1,0 +1,2 @@
+/** Titan: exports only. */
+export {};
