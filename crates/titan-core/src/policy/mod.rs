@@ -1,4 +1,121 @@
-//! Policies in their fixed order.
+//! Policies in their fixed order (requirements, section 6).
+//!
+//! [`compile()`] turns the configuration's policies into [`Policies`]; a route takes its [`Chain`] from there. The proxy runs
+//! [`Chain::request`] once the route is known, before anything goes upstream, and [`Chain::response`] on every answer: the upstream's, a
+//! policy's and Titan's own errors alike.
+//!
+//! Order of a request: IP lists → limits keyed by address or route → CORS → authentication → authorization → limits keyed by identity →
+//! request validation → hooks → header rules. The configuration's order never matters across types: an order that could be got
+//! wrong would be a hole.
+
+mod compile;
+mod cx;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+pub use compile::{Policies, Services, compile};
+pub use cx::{Facts, PolicyState, RequestCx, ResponseCx};
+
+use crate::http::answer::Answer;
+use crate::http::head::{HeaderId, Method, RequestHead};
+use crate::http::ops::HeaderOps;
 
 /// The policies of a route.
-pub struct Chain {}
+#[derive(Debug, Clone, Default)]
+pub struct Chain {
+    steps: Arc<[Step]>,
+}
+
+/// One policy at its stage.
+#[derive(Debug, Clone)]
+enum Step {}
+
+/// What the request side of a chain decided.
+pub enum Flow {
+    /// Go on to the upstream.
+    Continue,
+    /// Answer with this; [`Chain::response`] still runs on it.
+    Answer(Answer),
+    /// A step waits for something outside: await the future, then call [`Chain::resume`].
+    Wait(Waiting),
+}
+
+/// A step that waits.
+pub struct Waiting {
+    /// The step to resume.
+    step: usize,
+    /// Resolves by itself in bounded time (every outside call is time-boxed). Borrows nothing; dropping it cancels the wait.
+    pub future: Pin<Box<dyn Future<Output = Resume>>>,
+}
+
+impl Waiting {
+    /// Splits the wait, so that a connection can poll the future beside watching its client: `(token for resume, future)`.
+    pub fn into_parts(self) -> (usize, Pin<Box<dyn Future<Output = Resume>>>) {
+        (self.step, self.future)
+    }
+}
+
+/// What a waiting step learned. Opaque: hand it back to [`Chain::resume`].
+pub struct Resume(Outcome);
+
+enum Outcome {}
+
+impl Chain {
+    /// Whether there is no policy at all.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Whether a CORS policy is in the chain, so that a preflight ends here and not at the upstream.
+    pub fn answers_preflight(&self) -> bool {
+        false
+    }
+
+    /// Runs the request side from its beginning. Never blocks; allocates only where it answers or waits.
+    pub fn request(&self, cx: &mut RequestCx<'_>) -> Flow {
+        self.steps_from(0, cx)
+    }
+
+    /// Goes on after a [`Flow::Wait`].
+    pub fn resume(&self, _cx: &mut RequestCx<'_>, _step: usize, resume: Resume) -> Flow {
+        match resume.0 {}
+    }
+
+    /// Runs the request side to its end: `Some` is the answer to give instead of going upstream.
+    pub async fn run(&self, cx: &mut RequestCx<'_>) -> Option<Answer> {
+        let mut flow = self.request(cx);
+        loop {
+            match flow {
+                Flow::Continue => return None,
+                Flow::Answer(answer) => return Some(answer),
+                Flow::Wait(wait) => {
+                    let (step, future) = wait.into_parts();
+                    flow = self.resume(cx, step, future.await);
+                }
+            }
+        }
+    }
+
+    /// Adds the response edits of every policy. Call it once for each answer that goes to the client, whoever made it.
+    pub fn response(&self, cx: &ResponseCx<'_>, ops: &mut HeaderOps) {
+        ops.extend(&cx.state.response_ops);
+    }
+
+    fn steps_from(&self, _from: usize, _cx: &mut RequestCx<'_>) -> Flow {
+        Flow::Continue
+    }
+}
+
+/// The method that a CORS preflight asks about; `None` where the request is no preflight.
+///
+/// The proxy matches routes with it first: when that route's chain [answers preflights](Chain::answers_preflight), the chain is run (and
+/// answers); otherwise the request is matched again as the OPTIONS request that it is.
+pub fn preflight_method(head: &RequestHead) -> Option<&[u8]> {
+    if head.method != Method::Options {
+        return None;
+    }
+    head.get(HeaderId::Origin)?;
+    head.get(HeaderId::AccessControlRequestMethod)
+}
