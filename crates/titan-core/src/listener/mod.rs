@@ -1,4 +1,5 @@
-//! Bound sockets.
+//! Bound sockets: what a listener is, how it binds, accepts and limits its connections.
 
-/// A compiled listener.
-pub struct ListenerSpec {}
+mod spec;
+
+pub use spec::{Http2Settings, ListenerSpec, ListenerTimeouts};

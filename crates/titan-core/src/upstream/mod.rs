@@ -1,4 +1,6 @@
 //! Upstreams and their endpoints.
 
+pub mod permits;
+
 /// A named set of endpoints.
 pub struct Upstream {}
