@@ -1,5 +1,6 @@
 //! From the native configuration to a [`crate::snapshot::Snapshot`].
 
+pub mod compile;
 pub mod raw;
 
 use std::fmt;

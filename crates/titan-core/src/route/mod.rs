@@ -1,7 +1,67 @@
 //! From a request to a route.
+//!
+//! The most specific route wins: host (exact, then `*.suffix` with the longest suffix first, then any), then the path segment by segment
+//! (literal, then `:param`, then `*`), then [`Route::priority`], then the number of conditions, then the order of the file. A route whose
+//! conditions fail gives way to the next one, so 404 and 405 are answered only when every candidate was tried.
+//!
+//! A parameter is one non-empty segment. `*` is the rest, empty included: `/*` matches `/` and `/api/*` matches `/api/`; it does not match
+//! `/api`, which is another path (add a second route, or a redirect, where both are meant).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::http::answer::Answer;
+use crate::policy::Chain;
+
+pub mod router;
+pub mod target;
+
+pub use router::{Found, MatchInput, Params, Router};
+pub use target::{ForwardTarget, Proxy, Redirect, Target};
 
 /// A compiled route.
-pub struct Route {}
+pub struct Route {
+    /// Unique name: metrics label and log field.
+    pub name: Arc<str>,
+    /// Its place in [`crate::snapshot::Snapshot::routes`], the order of the file.
+    pub index: usize,
+    /// The path pattern as configured.
+    pub pattern: Arc<str>,
+    /// Names of the parameters in the order of the pattern; a last `*` is named `*` unless the pattern names it.
+    pub param_names: Box<[Arc<str>]>,
+    /// Tie-breaker among equally specific routes.
+    pub priority: i32,
+    /// What happens.
+    pub action: Action,
+    /// Policies in their order of execution.
+    pub chain: Chain,
+    /// Whole request; `None` = no limit.
+    pub timeout: Option<Duration>,
+    /// Bytes of the request body; `None` = the listener's limit.
+    pub max_body: Option<u64>,
+    /// Whether and how `Upgrade` is passed on.
+    pub websocket: Option<WebSocket>,
+}
 
-/// The routing table.
-pub struct Router {}
+/// What a route does.
+pub enum Action {
+    /// Forward.
+    Proxy(Proxy),
+    /// Redirect.
+    Redirect(Redirect),
+    /// Fixed answer, ready to send.
+    Fixed(Answer),
+}
+
+/// Upgrades of a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebSocket {
+    /// No byte in either direction for this long closes the tunnel.
+    pub idle_timeout: Option<Duration>,
+    /// Open tunnels of the route, for the process. 0 = no limit.
+    pub max_connections: u64,
+    /// Allowed origins; empty = any.
+    pub origins: Vec<String>,
+    /// Allowed subprotocols; empty = any.
+    pub subprotocols: Vec<String>,
+}
