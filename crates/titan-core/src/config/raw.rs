@@ -13,11 +13,13 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+mod auth;
 mod listener;
 mod policy;
 mod route;
 mod upstream;
 
+pub use auth::*;
 pub use listener::*;
 pub use policy::*;
 pub use route::*;
