@@ -35,7 +35,9 @@ pub enum ErrorKind {
     ClientTimeout,
     /// 413.
     BodyTooLarge,
-    /// 414 or 431.
+    /// 414, the request line alone is over the limit.
+    TargetTooLong,
+    /// 431.
     HeadTooLarge,
     /// 417.
     ExpectationFailed,

@@ -64,3 +64,11 @@ pub struct ClientCertificate {
     /// SHA-256 of the certificate's DER, lower-case hex.
     pub fingerprint: String,
 }
+
+impl ClientInfo {
+    /// A connection's client, not yet identified by any header: [`super::forward::Forwarding::identify`] does that for each request.
+    pub fn new(peer: SocketAddr, local: SocketAddr, tls: Option<Arc<TlsInfo>>) -> Self {
+        let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
+        Self { peer, local, ip: peer.ip().to_canonical(), trusted: false, scheme, tls }
+    }
+}

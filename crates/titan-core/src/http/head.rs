@@ -114,6 +114,43 @@ pub struct Field {
     pub value: Span,
     /// Known name.
     pub id: HeaderId,
+    /// The name holds a `_`: a backend that turns names into variables (CGI, WSGI) reads it as the name with `-`.
+    pub underscore: bool,
+}
+
+/// What parsing found out about a head on its way, so that nobody has to look again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Bit `1 << HeaderId as u8` of every known header that is present (bit 0: some other one is).
+    pub ids: u64,
+    /// Content-Length. A head that has both this and `chunked` never gets out of the parser.
+    pub length: Option<u64>,
+    /// `Transfer-Encoding: chunked`.
+    pub chunked: bool,
+    /// `Connection` has `close`.
+    pub close: bool,
+    /// `Connection` has `keep-alive`.
+    pub keep_alive: bool,
+    /// `Connection` has `upgrade`.
+    pub upgrade: bool,
+    /// `Connection` names other fields, which are hop-by-hop then.
+    pub listed: bool,
+    /// Some name holds a `_`.
+    pub underscore: bool,
+}
+
+impl Facts {
+    /// Whether a known header is present.
+    pub fn has(&self, id: HeaderId) -> bool {
+        self.ids & id.bit() != 0
+    }
+}
+
+impl HeaderId {
+    /// Its bit in [`Facts::ids`].
+    pub const fn bit(self) -> u64 {
+        1 << self as u8
+    }
 }
 
 /// Field lines in order of arrival.
@@ -138,6 +175,8 @@ pub struct RequestHead {
     pub version: Version,
     /// Field lines (HTTP/2: without pseudo-headers).
     pub fields: Fields,
+    /// Found while parsing.
+    pub facts: Facts,
 }
 
 /// Head of a response. Owns the bytes it points into.
@@ -147,10 +186,14 @@ pub struct ResponseHead {
     pub bytes: Vec<u8>,
     /// Status, 100–999.
     pub status: u16,
+    /// Reason phrase; empty where there was none.
+    pub reason: Span,
     /// Version.
     pub version: Version,
     /// Field lines.
     pub fields: Fields,
+    /// Found while parsing.
+    pub facts: Facts,
 }
 
 macro_rules! lookups {
@@ -159,6 +202,9 @@ macro_rules! lookups {
             /// The first value of a known header.
             pub fn get(&self, id: HeaderId) -> Option<&[u8]> {
                 debug_assert!(id != HeaderId::Other);
+                if !self.facts.has(id) {
+                    return None;
+                }
                 self.fields.iter().find(|f| f.id == id).map(|f| f.value.of(&self.bytes))
             }
 

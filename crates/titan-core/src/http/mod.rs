@@ -2,7 +2,11 @@
 
 pub mod answer;
 pub mod client;
+pub mod date;
+pub mod forward;
 pub mod h1;
 pub mod head;
+pub mod host;
 pub mod ops;
 pub mod path;
+pub mod token;

@@ -1,1 +1,6 @@
 //! HTTP/1.1 (RFC 9112): pure functions over bytes, no input or output.
+
+pub mod chunked;
+pub mod encode;
+pub mod framing;
+pub mod parse;
