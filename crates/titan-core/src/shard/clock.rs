@@ -1,0 +1,52 @@
+//! Time in milliseconds since the process began to serve, cheap enough to ask for every time something waits.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// A moment that never comes.
+pub const NEVER: u64 = u64::MAX;
+
+/// Milliseconds since the first call in this process; coarse (a few milliseconds) where the system has a cheaper coarse clock.
+pub fn now() -> u64 {
+    coarse() - *ORIGIN.get_or_init(|| coarse() - 1)
+}
+
+/// The moment `wait` from now; [`NEVER`] where there is no limit.
+pub fn after(wait: Option<Duration>) -> u64 {
+    wait.map_or(NEVER, |wait| now().saturating_add(millis(wait)))
+}
+
+/// The moment `wait` after `since`; [`NEVER`] where there is no limit.
+pub fn later(since: u64, wait: Option<Duration>) -> u64 {
+    wait.map_or(NEVER, |wait| since.saturating_add(millis(wait)))
+}
+
+/// Time left until `moment`.
+pub fn until(moment: u64) -> Duration {
+    Duration::from_millis(moment.saturating_sub(now()))
+}
+
+/// The later end of tokio's clock for a moment of this one; `None` for [`NEVER`].
+pub fn instant(moment: u64) -> Option<Instant> {
+    (moment != NEVER).then(|| Instant::now() + until(moment))
+}
+
+fn millis(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis()).unwrap_or(NEVER)
+}
+
+static ORIGIN: OnceLock<u64> = OnceLock::new();
+
+#[cfg(target_os = "linux")]
+fn coarse() -> u64 {
+    let mut at = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `at` is a valid timespec to write to; the clock id exists on every Linux that Rust supports.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut at) };
+    at.tv_sec as u64 * 1_000 + at.tv_nsec as u64 / 1_000_000
+}
+
+#[cfg(not(target_os = "linux"))]
+fn coarse() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_millis() as u64 + 1
+}
