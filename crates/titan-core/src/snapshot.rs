@@ -1,7 +1,12 @@
 //! What a configuration compiles to: immutable, shared by every request that began under it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use ipnet::IpNet;
+
+use crate::http::forward::Forwarding;
 use crate::listener::ListenerSpec;
 use crate::policy::Chain;
 use crate::route::{Route, Router};
@@ -23,4 +28,32 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Policies of Titan's own answers where no route matched.
     pub fallback: Chain,
+    /// Trusted proxies and forwarding headers.
+    pub forwarding: Forwarding,
+    /// Built-in endpoints.
+    pub builtin: Builtin,
+    /// Time served after a drain begins before listeners close.
+    pub shutdown_delay: Duration,
+    /// Time given to requests in flight once draining.
+    pub shutdown_timeout: Duration,
+}
+
+/// Built-in endpoints. Paths under `/_` win over routes; the others lose to a configured route.
+#[derive(Debug, Default)]
+pub struct Builtin {
+    /// Peers beside loopback that may read `/_metrics` and `/services/health`; others get 404.
+    pub internal: Vec<IpNet>,
+    /// Health answers beside `/_health`, `/_live` and `/_ready`, by path.
+    pub health_paths: HashMap<Box<[u8]>, Health>,
+}
+
+/// What a health path answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// `{"status":"healthy","version":…}`, always 200.
+    Health,
+    /// 200 until the process exits.
+    Live,
+    /// 503 while draining or when a critical dependency is down.
+    Ready,
 }
