@@ -82,8 +82,7 @@ pub(super) enum Kind {
 }
 
 fn names(cert: &X509Certificate<'_>) -> Vec<String> {
-    let hosts: Vec<String> =
-        alternative_names(cert).into_iter().filter(|(kind, _)| *kind == Kind::Host).map(|(_, name)| name).collect();
+    let hosts: Vec<String> = alternative_names(cert).into_iter().filter(|(kind, _)| *kind == Kind::Host).map(|(_, name)| name).collect();
     if !hosts.is_empty() {
         return hosts;
     }

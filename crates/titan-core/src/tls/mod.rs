@@ -10,9 +10,9 @@ mod server;
 mod session;
 mod sni;
 mod store;
-mod tickets;
 #[cfg(test)]
 mod tests;
+mod tickets;
 mod verify;
 
 pub use client::{UpstreamAlpn, server_name};

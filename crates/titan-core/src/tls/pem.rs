@@ -14,9 +14,8 @@ pub(super) fn read(path: &str, what: &str) -> Result<Vec<u8>, String> {
 
 /// Every certificate of a PEM text, at least one.
 pub(super) fn certificates(path: &str, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let chain = CertificateDer::pem_slice_iter(text)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| format!("{path} is not valid PEM: {error}"))?;
+    let chain =
+        CertificateDer::pem_slice_iter(text).collect::<Result<Vec<_>, _>>().map_err(|error| format!("{path} is not valid PEM: {error}"))?;
     if chain.is_empty() {
         return Err(match PrivateKeyDer::from_pem_slice(text) {
             Ok(_) => format!("{path} holds a private key, not a certificate (are the two paths swapped?)"),

@@ -11,7 +11,9 @@ use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 
 /// A client certificate that rustls cannot verify whatever its chain says.
 #[derive(Debug, thiserror::Error)]
-#[error("the client certificate is X.509 version 1, which carries no extensions and is not accepted: reissue it as version 3 (openssl: add -extensions or -addext)")]
+#[error(
+    "the client certificate is X.509 version 1, which carries no extensions and is not accepted: reissue it as version 3 (openssl: add -extensions or -addext)"
+)]
 pub(super) struct Version1;
 
 /// rustls' verifier of client certificates, with a clear error for X.509 v1.

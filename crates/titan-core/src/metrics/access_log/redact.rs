@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 
 /// Parts of a parameter's name that make its value a secret.
-const PARTS: [&[u8]; 9] =
-    [b"token", b"secret", b"password", b"passwd", b"signature", b"credential", b"jwt", b"session", b"assertion"];
+const PARTS: [&[u8]; 9] = [b"token", b"secret", b"password", b"passwd", b"signature", b"credential", b"jwt", b"session", b"assertion"];
 /// Whole names that do, and ends of names (`api_key`, `x-amz-key`).
 const WHOLE: [&[u8]; 9] = [b"key", b"sig", b"auth", b"authorization", b"code", b"pwd", b"pass", b"nonce", b"sid"];
 
