@@ -13,7 +13,10 @@ use std::time::Duration;
 use crate::http::answer::Answer;
 use crate::policy::Chain;
 
+pub mod condition;
+pub mod pattern;
 pub mod router;
+mod table;
 pub mod target;
 
 pub use router::{Found, MatchInput, Params, Router};
