@@ -256,14 +256,14 @@ pub(crate) mod tests {
                 "origin" => HeaderId::Origin,
                 _ => HeaderId::Other,
             };
-            let field = Field { name: span(name), value: span(value), id };
+            let field = Field { name: span(name), value: span(value), id, underscore: name.contains('_') };
             if id == HeaderId::Host {
                 authority = field.value;
             }
             fields.push(field);
         }
         let method = KNOWN.iter().find(|(_, name)| *name == method).map_or(Method::Other, |(m, _)| *m);
-        RequestHead { bytes, method, method_span, path, query, authority, version: Version::H11, fields }
+        RequestHead { bytes, method, method_span, path, query, authority, version: Version::H11, fields, facts: Default::default() }
     }
 
     fn condition(place: Place, name: &str, test: Test, invert: bool) -> Condition {
