@@ -15,6 +15,9 @@ pub const HEX: u8 = 32;
 /// A name byte that is kept as it is when lowered: a `tchar` but no upper-case letter.
 pub const LOWER: u8 = 64;
 
+/// `_`.
+pub const UNDERSCORE: u8 = 128;
+
 /// Classes of each byte.
 pub static CLASS: [u8; 256] = table();
 
@@ -55,6 +58,9 @@ const fn table() -> [u8; 256] {
         }
         if b.is_ascii_hexdigit() {
             c |= HEX;
+        }
+        if b == b'_' {
+            c |= UNDERSCORE;
         }
         t[i] = c;
         i += 1;

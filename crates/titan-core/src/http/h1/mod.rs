@@ -3,4 +3,8 @@
 pub mod chunked;
 pub mod encode;
 pub mod framing;
+mod names;
 pub mod parse;
+mod scan;
+
+pub use names::header_id;
