@@ -22,6 +22,7 @@ pub mod policy;
 pub mod pool;
 pub mod proxy;
 pub mod route;
+pub mod rt;
 pub mod shard;
 pub mod snapshot;
 pub mod tls;

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::http::forward::Forwarding;
 use crate::listener::ListenerSpec;
+use crate::metrics::access_log::AccessLog;
 use crate::policy::Chain;
 use crate::route::{Route, Router};
 use crate::upstream::Upstream;
@@ -30,6 +31,8 @@ pub struct Snapshot {
     pub fallback: Chain,
     /// Trusted proxies and forwarding headers.
     pub forwarding: Forwarding,
+    /// Access log; `None` = off.
+    pub access_log: Option<Arc<AccessLog>>,
     /// Built-in endpoints.
     pub builtin: Builtin,
     /// Time served after a drain begins before listeners close.

@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::metrics;
+use crate::tls::ServerTls;
+
 /// A compiled listener: plain values, no socket. Sockets are kept by [`ListenerSpec::name`] and [`ListenerSpec::address`], so that a
 /// reload which changes only limits or certificates keeps them bound.
 #[derive(Debug, Clone)]
@@ -15,7 +18,7 @@ pub struct ListenerSpec {
     /// Accept queue.
     pub backlog: u32,
     /// TLS; `None` = plain.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub tls: Option<Arc<ServerTls>>,
     /// HTTP/2: by ALPN on TLS, by prior knowledge on plain connections.
     pub http2: bool,
     /// HTTP/2 settings.
@@ -34,6 +37,8 @@ pub struct ListenerSpec {
     pub max_head: usize,
     /// Header fields of a head.
     pub max_headers: usize,
+    /// Index of its series.
+    pub metric: metrics::Id,
 }
 
 /// Time limits of client connections; `None` = none.

@@ -1,1 +1,3 @@
-//! The spine: one function from head to answer.
+//! The spine.
+
+pub mod wire;
