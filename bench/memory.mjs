@@ -1,0 +1,63 @@
+// Memory an idle connection keeps, resident memory when idle, and time from start to the first answer.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { startGateway } from './gateways.mjs';
+import { CORES, firstJson, residentBytes, start, stop } from './processes.mjs';
+import { summary } from './statistics.mjs';
+
+/** Bytes of resident memory for each idle keep-alive connection that has been used once. */
+async function idleBytes(name, context, load, connections, tls) {
+  const gateway = await startGateway(name, context);
+  try {
+    const port = tls ? gateway.ports.https : gateway.ports.http;
+    const open = async (count) => {
+      const argv = [load, 'idle', '--target', `127.0.0.1:${port}`, '--connections', String(count), '--path', '/109'];
+      const holder = start(CORES.load, tls ? [...argv, '--tls', 'bench.test'] : argv);
+      return { holder, state: await firstJson(holder) };
+    };
+    // Once before measuring, so that what is allocated on first use is not charged to the connections.
+    const first = await open(200);
+    first.holder.stdin.end();
+    await first.holder.ended;
+    await sleep(300);
+    const before = residentBytes(gateway.child.pid);
+    const { holder, state } = await open(connections);
+    await sleep(1500);
+    const after = residentBytes(gateway.child.pid);
+    holder.stdin.end();
+    await holder.ended;
+    if (state.open < connections) throw new Error(`${name}: only ${state.open} of ${connections} idle connections`);
+    return (after - before) / connections;
+  } finally {
+    await stop(gateway.child);
+  }
+}
+
+/** Start-up milliseconds and resident bytes, `rounds` times. */
+async function starts(name, context, rounds) {
+  const ready = [];
+  const resident = [];
+  for (let round = 0; round < rounds; round++) {
+    const gateway = await startGateway(name, context);
+    ready.push(gateway.ready);
+    await sleep(700);
+    resident.push(residentBytes(gateway.child.pid));
+    await stop(gateway.child);
+  }
+  return { ready_ms: summary(ready), resident_bytes: summary(resident) };
+}
+
+/** Measures all three; `say` is told each figure. */
+export async function memory(names, context, load, { connections, rounds, say }) {
+  const result = {};
+  for (const name of names) {
+    const { ready_ms, resident_bytes } = await starts(name, context, rounds);
+    const plain = await idleBytes(name, context, load, connections, false);
+    const tls = await idleBytes(name, context, load, connections, true);
+    result[name] = { ready_ms, resident_bytes, idle_plain_bytes: plain, idle_tls_bytes: tls, connections };
+    say(
+      `${name.padEnd(10)} start ${ready_ms.median.toFixed(0)} ms, resident ${(resident_bytes.median / 2 ** 20).toFixed(1)} MiB, ` +
+        `idle connection ${(plain / 1024).toFixed(2)} KiB plain, ${(tls / 1024).toFixed(2)} KiB TLS`,
+    );
+  }
+  return result;
+}
