@@ -1,51 +1,72 @@
 // What is measured: each case names the gateways that it compares, pairwise within each round.
 
-const TRIO = ['titan', 'nginx', 'haproxy'];
+const TRIO = ["titan", "nginx", "haproxy"];
 const PAIRS = [
-  ['titan', 'nginx'],
-  ['titan', 'haproxy'],
+  ["titan", "nginx"],
+  ["titan", "haproxy"],
 ];
 
 function saturation(path, connections, tls, extra = {}) {
   return {
-    name: `${tls ? 'https' : 'http'} ${path.slice(1)} × ${connections}`,
-    path, connections, tls, gateways: TRIO, pairs: PAIRS, groups: ['saturation', tls ? 'https' : 'http'], ...extra,
+    name: `${tls ? "https" : "http"} ${path.slice(1)} × ${connections}`,
+    path,
+    connections,
+    tls,
+    gateways: TRIO,
+    pairs: PAIRS,
+    groups: ["saturation", tls ? "https" : "http"],
+    ...extra,
   };
 }
 
 /** Cases in the order they run. `target` is the ratio of CPU a request (first / second of a pair) that the project set itself. */
 export const CASES = [
-  saturation('/109', 64, false, {
-    gateways: [...TRIO, 'titan-aa', 'nginx-aa', 'nginx-full', 'haproxy-full'],
-    pairs: [...PAIRS, ['titan', 'nginx-full'], ['titan', 'haproxy-full'], ['titan-aa', 'titan'], ['nginx-aa', 'nginx']],
-    targets: { 'titan/nginx': 0.9, 'titan/haproxy': 0.85 },
-    groups: ['saturation', 'http', 'smoke'],
+  saturation("/109", 64, false, {
+    gateways: [...TRIO, "titan-aa", "nginx-aa", "nginx-full", "haproxy-full"],
+    pairs: [...PAIRS, ["titan", "nginx-full"], ["titan", "haproxy-full"], ["titan-aa", "titan"], ["nginx-aa", "nginx"]],
+    targets: { "titan/nginx": 0.9, "titan/haproxy": 0.85 },
+    groups: ["saturation", "http", "smoke"],
   }),
-  saturation('/109', 512, false),
-  saturation('/109', 1, false),
-  saturation('/16k', 64, false),
-  saturation('/16k', 512, false),
-  saturation('/256k', 64, false, { targets: { 'titan/nginx': 1, 'titan/haproxy': 1 } }),
-  saturation('/256k', 512, false, { targets: { 'titan/nginx': 1, 'titan/haproxy': 1 } }),
-  saturation('/4m', 8, false, { targets: { 'titan/nginx': 1, 'titan/haproxy': 1 } }),
-  saturation('/109', 64, true, { targets: { 'titan/nginx': 1 } }),
-  saturation('/109', 512, true),
-  saturation('/16k', 64, true, { targets: { 'titan/nginx': 1 } }),
-  saturation('/256k', 64, true, { targets: { 'titan/nginx': 1 } }),
-  saturation('/4m', 8, true, { targets: { 'titan/nginx': 1 } }),
-  { ...saturation('/109', 64, false), name: 'http 109 × 64 at a fixed rate', rate: true, groups: ['rate', 'http'] },
-  { ...saturation('/109', 64, true), name: 'https 109 × 64 at a fixed rate', rate: true, groups: ['rate', 'https'] },
-  { ...saturation('/16k', 64, false), name: 'http 16k × 64 at a fixed rate', rate: true, groups: ['rate', 'http'] },
+  saturation("/109", 512, false),
+  saturation("/109", 1, false),
+  saturation("/16k", 64, false),
+  saturation("/16k", 512, false),
+  saturation("/256k", 64, false, { targets: { "titan/nginx": 1, "titan/haproxy": 1 } }),
+  saturation("/256k", 512, false, { targets: { "titan/nginx": 1, "titan/haproxy": 1 } }),
+  saturation("/4m", 8, false, { targets: { "titan/nginx": 1, "titan/haproxy": 1 } }),
+  saturation("/109", 64, true, { targets: { "titan/nginx": 1 } }),
+  saturation("/109", 512, true),
+  saturation("/16k", 64, true, { targets: { "titan/nginx": 1 } }),
+  saturation("/256k", 64, true, { targets: { "titan/nginx": 1 } }),
+  saturation("/4m", 8, true, { targets: { "titan/nginx": 1 } }),
+  { ...saturation("/109", 64, false), name: "http 109 × 64 at a fixed rate", rate: true, groups: ["rate", "http"] },
+  { ...saturation("/109", 64, true), name: "https 109 × 64 at a fixed rate", rate: true, groups: ["rate", "https"] },
+  { ...saturation("/16k", 64, false), name: "http 16k × 64 at a fixed rate", rate: true, groups: ["rate", "http"] },
   {
-    ...saturation('/109', 64, false), name: 'access log on, http 109 × 64', gateways: ['titan-log', 'nginx-log', 'titan'],
-    pairs: [['titan-log', 'nginx-log'], ['titan-log', 'titan']], targets: { 'titan-log/nginx-log': 1 }, groups: ['variants', 'log'],
+    ...saturation("/109", 64, false),
+    name: "access log on, http 109 × 64",
+    gateways: ["titan-log", "nginx-log", "titan"],
+    pairs: [
+      ["titan-log", "nginx-log"],
+      ["titan-log", "titan"],
+    ],
+    targets: { "titan-log/nginx-log": 1 },
+    groups: ["variants", "log"],
   },
   {
-    ...saturation('/109', 64, false), name: 'workers: 2 against 1, http 109 × 64', gateways: ['titan-2', 'titan'],
-    pairs: [['titan-2', 'titan']], targets: { 'titan-2/titan': 1.08 }, groups: ['variants', 'workers'],
+    ...saturation("/109", 64, false),
+    name: "workers: 2 against 1, http 109 × 64",
+    gateways: ["titan-2", "titan"],
+    pairs: [["titan-2", "titan"]],
+    targets: { "titan-2/titan": 1.08 },
+    groups: ["variants", "workers"],
   },
   {
-    ...saturation('/109', 64, false), name: '10,000 routes against 1, http 109 × 64', gateways: ['titan-10k', 'titan'],
-    pairs: [['titan-10k', 'titan']], targets: { 'titan-10k/titan': 1.1 }, groups: ['variants', 'routes'],
+    ...saturation("/109", 64, false),
+    name: "10,000 routes against 1, http 109 × 64",
+    gateways: ["titan-10k", "titan"],
+    pairs: [["titan-10k", "titan"]],
+    targets: { "titan-10k/titan": 1.1 },
+    groups: ["variants", "routes"],
   },
 ];

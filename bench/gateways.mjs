@@ -1,29 +1,40 @@
 // The gateways under test. Each variant says in `adds` what it writes beyond the bare proxying, because headers cost.
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import path from 'node:path';
-import { CORES, freePort, start, untilServing } from './processes.mjs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { CORES, freePort, start, untilServing } from "./processes.mjs";
 
-const ROOT = path.resolve(import.meta.dirname, '..');
+const ROOT = path.resolve(import.meta.dirname, "..");
 
 /** Variants by name. `adds` is printed with the results. */
 export const VARIANTS = {
-  titan: { kind: 'titan', adds: 'X-Forwarded-For/-Proto/-Host, X-Request-Id, traceparent, Via (both ways); metrics on' },
-  'titan-aa': { kind: 'titan', adds: 'the same again: control' },
-  'titan-2': { kind: 'titan', workers: 2, adds: 'as titan, workers: 2' },
-  'titan-log': { kind: 'titan', log: true, adds: 'as titan, access log to a file' },
-  'titan-10k': { kind: 'titan', routes: 10_000, adds: 'as titan, 10,000 routes' },
-  nginx: { kind: 'nginx', adds: 'Host, X-Forwarded-For' },
-  'nginx-aa': { kind: 'nginx', adds: 'the same again: control' },
-  'nginx-full': { kind: 'nginx', full: true, adds: 'Host, X-Forwarded-For/-Proto/-Host, X-Request-Id, traceparent, Via (both ways)' },
-  'nginx-log': { kind: 'nginx', log: true, adds: 'as nginx, access log to a file (buffer=64k flush=1s)' },
-  haproxy: { kind: 'haproxy', adds: 'X-Forwarded-For' },
-  'haproxy-full': { kind: 'haproxy', full: true, adds: 'X-Forwarded-For/-Proto/-Host, X-Request-Id, traceparent, Via (both ways)' },
+  titan: {
+    kind: "titan",
+    adds: "X-Forwarded-For/-Proto/-Host, X-Request-Id, traceparent, Via (both ways); metrics on",
+  },
+  "titan-aa": { kind: "titan", adds: "the same again: control" },
+  "titan-2": { kind: "titan", workers: 2, adds: "as titan, workers: 2" },
+  "titan-log": { kind: "titan", log: true, adds: "as titan, access log to a file" },
+  "titan-10k": { kind: "titan", routes: 10_000, adds: "as titan, 10,000 routes" },
+  nginx: { kind: "nginx", adds: "Host, X-Forwarded-For" },
+  "nginx-aa": { kind: "nginx", adds: "the same again: control" },
+  "nginx-full": {
+    kind: "nginx",
+    full: true,
+    adds: "Host, X-Forwarded-For/-Proto/-Host, X-Request-Id, traceparent, Via (both ways)",
+  },
+  "nginx-log": { kind: "nginx", log: true, adds: "as nginx, access log to a file (buffer=64k flush=1s)" },
+  haproxy: { kind: "haproxy", adds: "X-Forwarded-For" },
+  "haproxy-full": {
+    kind: "haproxy",
+    full: true,
+    adds: "X-Forwarded-For/-Proto/-Host, X-Request-Id, traceparent, Via (both ways)",
+  },
 };
 
 /** How Titan is started: the product (`cli`), or the data plane alone (`native`, an example binary without Node). */
 export function titanForm(wanted) {
   if (wanted) return wanted;
-  return existsSync(path.join(ROOT, 'dist/cli/main.js')) ? 'cli' : 'native';
+  return existsSync(path.join(ROOT, "dist/cli/main.js")) ? "cli" : "native";
 }
 
 /** Starts a variant; resolves when it answers. `context` = { dir, origin, cert, key, form }. */
@@ -35,52 +46,83 @@ export async function startGateway(name, context) {
   const input = { ...context, ...variant, dir, ports };
   const argv = { titan, nginx, haproxy }[variant.kind](input);
   const from = performance.now();
-  const child = start(CORES.gateway, argv, { cwd: dir, env: { ...process.env, NODE_ENV: 'production' } });
+  const child = start(CORES.gateway, argv, { cwd: dir, env: { ...process.env, NODE_ENV: "production" } });
   child.stdout.resume();
-  const route = variant.routes ? `/r${variant.routes / 2}` : '';
+  const route = variant.routes ? `/r${variant.routes / 2}` : "";
   const ready = await untilServing(child, ports.http, `${route}/109`, from);
   return { name, child, ports, ready, prefix: route };
 }
 
 function titan({ form, dir, origin, ports, cert, key, workers = 1, log = false, routes = 0 }) {
-  const patterns = routes ? Array.from({ length: routes }, (_, index) => `/r${index}/*`) : ['/*'];
-  const file = path.join(dir, 'config.json');
-  if (form === 'native') {
+  const patterns = routes ? Array.from({ length: routes }, (_, index) => `/r${index}/*`) : ["/*"];
+  const file = path.join(dir, "config.json");
+  if (form === "native") {
     const listener = (name, port, tls) => ({
-      name, address: '127.0.0.1', port, limits: { max_connections: 20_000, max_body: 1 << 30 }, ...(tls && { tls }),
+      name,
+      address: "127.0.0.1",
+      port,
+      limits: { max_connections: 20_000, max_body: 1 << 30 },
+      ...(tls && { tls }),
     });
     const tls = { certificates: [{ cert_path: cert, key_path: key }] };
     const config = {
       workers,
-      listeners: [listener('http', ports.http), listener('https', ports.https, tls)],
-      upstreams: [{ name: 'origin', backends: [{ host: '127.0.0.1', port: origin, max_connections: 20_000 }], pool: { max_idle: 20_000 } }],
+      listeners: [listener("http", ports.http), listener("https", ports.https, tls)],
+      upstreams: [
+        {
+          name: "origin",
+          backends: [{ host: "127.0.0.1", port: origin, max_connections: 20_000 }],
+          pool: { max_idle: 20_000 },
+        },
+      ],
       routes: patterns.map((pattern, index) => ({
-        name: `r${index}`, match: { path: pattern }, action: { type: 'proxy', targets: [{ upstream: 'origin' }] },
+        name: `r${index}`,
+        match: { path: pattern },
+        action: { type: "proxy", targets: [{ upstream: "origin" }] },
       })),
-      ...(log && { access_log: { format: 'json', fields: LOG_FIELDS, output: path.join(dir, 'access.log') } }),
+      ...(log && { access_log: { format: "json", fields: LOG_FIELDS, output: path.join(dir, "access.log") } }),
     };
     writeFileSync(file, JSON.stringify(config));
-    return [locate('TITAN_SERVE', 'target/dist/examples/serve', 'target/release/examples/serve'), file];
+    return [locate("TITAN_SERVE", "target/dist/examples/serve", "target/release/examples/serve"), file];
   }
   const config = {
     server: {
-      host: '127.0.0.1', port: ports.http, https_port: ports.https, workers, log_level: 'error', max_connections: 20_000,
+      host: "127.0.0.1",
+      port: ports.http,
+      https_port: ports.https,
+      workers,
+      log_level: "error",
+      max_connections: 20_000,
       tls: { enabled: true, cert_path: cert, key_path: key },
     },
-    upstreams: [{ name: 'origin', pool_size: 20_000, backends: [{ host: '127.0.0.1', port: origin, max_connections: 20_000 }] }],
-    routes: patterns.map((pattern) => ({ path: pattern, upstream: 'origin' })),
-    logging: { level: 'error', log_requests: log, ...(log && { output: path.join(dir, 'access.log') }) },
+    upstreams: [
+      { name: "origin", pool_size: 20_000, backends: [{ host: "127.0.0.1", port: origin, max_connections: 20_000 }] },
+    ],
+    routes: patterns.map((pattern) => ({ path: pattern, upstream: "origin" })),
+    logging: { level: "error", log_requests: log, ...(log && { output: path.join(dir, "access.log") }) },
     metrics: { enabled: true, port: ports.admin },
   };
   writeFileSync(file, JSON.stringify(config));
-  return [process.execPath, path.join(ROOT, 'dist/cli/main.js'), 'serve', '--config', file];
+  return [process.execPath, path.join(ROOT, "dist/cli/main.js"), "serve", "--config", file];
 }
 
-const LOG_FIELDS = ['time', 'client_ip', 'method', 'path', 'status', 'bytes_sent', 'duration_ms', 'upstream', 'request_id'];
+const LOG_FIELDS = [
+  "time",
+  "client_ip",
+  "method",
+  "path",
+  "status",
+  "bytes_sent",
+  "duration_ms",
+  "upstream",
+  "request_id",
+];
 
 function locate(variable, ...places) {
-  const found = [process.env[variable], ...places.map((place) => path.join(ROOT, place))].find((place) => place && existsSync(place));
-  if (!found) throw new Error(`none of ${places.join(', ')} is built (see bench/README.md)`);
+  const found = [process.env[variable], ...places.map((place) => path.join(ROOT, place))].find(
+    (place) => place && existsSync(place),
+  );
+  if (!found) throw new Error(`none of ${places.join(", ")} is built (see bench/README.md)`);
   return found;
 }
 
@@ -90,12 +132,12 @@ function nginx({ dir, origin, ports, cert, key, full = false, log = false }) {
   const headers = full
     ? `proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $host; proxy_set_header X-Request-Id $request_id;
        proxy_set_header traceparent "00-$request_id-00f067aa0ba902b7-01"; proxy_set_header Via "1.1 nginx"; add_header Via "1.1 nginx"; add_header X-Request-Id $request_id;`
-    : '';
+    : "";
   const text = `
 worker_processes 1; worker_rlimit_nofile 20000; daemon off; pid ${dir}/pid; error_log ${dir}/error.log error;
 events { worker_connections 18000; use epoll; }
 http {
-  access_log ${log ? `${dir}/access.log combined buffer=64k flush=1s` : 'off'};
+  access_log ${log ? `${dir}/access.log combined buffer=64k flush=1s` : "off"};
   sendfile on; tcp_nodelay on; keepalive_timeout 300s; keepalive_requests 1000000000; client_max_body_size 1g; server_tokens off;
   client_body_temp_path ${dir}/b; proxy_temp_path ${dir}/p; fastcgi_temp_path ${dir}/f; uwsgi_temp_path ${dir}/u; scgi_temp_path ${dir}/s;
   proxy_http_version 1.1; proxy_buffering on; proxy_buffer_size 32k; proxy_buffers 16 64k; proxy_busy_buffers_size 256k; proxy_max_temp_file_size 0;
@@ -109,13 +151,13 @@ http {
     }
   }
 }`;
-  writeFileSync(path.join(dir, 'nginx.conf'), text);
-  return ['nginx', '-p', dir, '-e', path.join(dir, 'error.log'), '-c', path.join(dir, 'nginx.conf')];
+  writeFileSync(path.join(dir, "nginx.conf"), text);
+  return ["nginx", "-p", dir, "-e", path.join(dir, "error.log"), "-c", path.join(dir, "nginx.conf")];
 }
 
 // Tuned: one thread, no log, connections to the origin shared by all clients, splicing of large answers.
 function haproxy({ dir, origin, ports, cert, key, full = false }) {
-  const pem = path.join(dir, 'haproxy.pem');
+  const pem = path.join(dir, "haproxy.pem");
   writeFileSync(pem, `${read(cert)}${read(key)}`, { mode: 0o600 });
   const headers = full
     ? `  unique-id-format %[uuid()]
@@ -127,7 +169,7 @@ function haproxy({ dir, origin, ports, cert, key, full = false }) {
   http-request add-header Via "1.1 haproxy"
   http-response set-header X-Request-Id %[unique-id]
   http-response add-header Via "1.1 haproxy"`
-    : '';
+    : "";
   const text = `
 global
   nbthread 1
@@ -154,11 +196,11 @@ ${headers}
 backend origin
   server o 127.0.0.1:${origin} pool-max-conn 10000 pool-purge-delay 300s
 `;
-  const file = path.join(dir, 'haproxy.cfg');
+  const file = path.join(dir, "haproxy.cfg");
   writeFileSync(file, text);
-  return ['haproxy', '-db', '-f', file];
+  return ["haproxy", "-db", "-f", file];
 }
 
 function read(file) {
-  return readFileSync(file, 'utf8');
+  return readFileSync(file, "utf8");
 }

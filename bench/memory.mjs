@@ -1,8 +1,8 @@
 // Memory an idle connection keeps, resident memory when idle, and time from start to the first answer.
-import { setTimeout as sleep } from 'node:timers/promises';
-import { startGateway } from './gateways.mjs';
-import { CORES, firstJson, residentBytes, start, stop } from './processes.mjs';
-import { summary } from './statistics.mjs';
+import { setTimeout as sleep } from "node:timers/promises";
+import { startGateway } from "./gateways.mjs";
+import { CORES, firstJson, residentBytes, start, stop } from "./processes.mjs";
+import { summary } from "./statistics.mjs";
 
 /** Bytes of resident memory for each idle keep-alive connection that has been used once. */
 async function idleBytes(name, context, load, connections, tls) {
@@ -10,8 +10,8 @@ async function idleBytes(name, context, load, connections, tls) {
   try {
     const port = tls ? gateway.ports.https : gateway.ports.http;
     const open = async (count) => {
-      const argv = [load, 'idle', '--target', `127.0.0.1:${port}`, '--connections', String(count), '--path', '/109'];
-      const holder = start(CORES.load, tls ? [...argv, '--tls', 'bench.test'] : argv);
+      const argv = [load, "idle", "--target", `127.0.0.1:${port}`, "--connections", String(count), "--path", "/109"];
+      const holder = start(CORES.load, tls ? [...argv, "--tls", "bench.test"] : argv);
       return { holder, state: await firstJson(holder) };
     };
     // Once before measuring, so that what is allocated on first use is not charged to the connections.

@@ -1,26 +1,26 @@
 // Child processes of the bench: started pinned, stopped by their own handle, measured through /proc.
-import { spawn } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
-import net from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { spawn } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+import net from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 
 const started = new Set();
 
 /** Core of the gateway, core of generator and origin. */
-export const CORES = { gateway: '0', load: '1' };
+export const CORES = { gateway: "0", load: "1" };
 
 /** Starts `argv` pinned to `core`; its error output is kept for messages. */
 export function start(core, argv, options = {}) {
-  const child = spawn('taskset', ['-c', core, ...argv], { stdio: ['pipe', 'pipe', 'pipe'], ...options });
-  child.errors = '';
-  child.stderr?.on('data', (data) => {
+  const child = spawn("taskset", ["-c", core, ...argv], { stdio: ["pipe", "pipe", "pipe"], ...options });
+  child.errors = "";
+  child.stderr?.on("data", (data) => {
     child.errors = (child.errors + data).slice(-4000);
   });
-  child.on('error', (error) => {
+  child.on("error", (error) => {
     child.errors += error.message;
   });
   child.ended = new Promise((resolve) => {
-    child.on('close', (code) => {
+    child.on("close", (code) => {
       started.delete(child);
       resolve(code);
     });
@@ -32,10 +32,10 @@ export function start(core, argv, options = {}) {
 /** Ends a child that {@link start} made: SIGTERM, and SIGKILL if it takes longer than `grace`. */
 export async function stop(child, grace = 3000) {
   if (child.exitCode !== null || child.signalCode !== null) return;
-  child.kill('SIGTERM');
+  child.kill("SIGTERM");
   const ended = await Promise.race([child.ended.then(() => true), sleep(grace).then(() => false)]);
   if (!ended) {
-    child.kill('SIGKILL');
+    child.kill("SIGKILL");
     await child.ended;
   }
 }
@@ -49,27 +49,27 @@ export async function stopAll() {
 export async function runJson(core, argv) {
   const child = start(core, argv);
   child.stdin.end();
-  let output = '';
-  child.stdout.on('data', (data) => {
+  let output = "";
+  child.stdout.on("data", (data) => {
     output += data;
   });
   const code = await child.ended;
   if (code !== 0) throw new Error(`${argv[0]} ended with ${code}: ${child.errors}`);
-  return JSON.parse(output.trim().split('\n').at(-1));
+  return JSON.parse(output.trim().split("\n").at(-1));
 }
 
 /** First line of output that is JSON. */
 export function firstJson(child) {
   return new Promise((resolve, reject) => {
-    let output = '';
+    let output = "";
     const look = (data) => {
       output += data;
-      const end = output.indexOf('\n');
+      const end = output.indexOf("\n");
       if (end < 0) return;
-      child.stdout.off('data', look);
+      child.stdout.off("data", look);
       resolve(JSON.parse(output.slice(0, end)));
     };
-    child.stdout.on('data', look);
+    child.stdout.on("data", look);
     child.ended.then((code) => reject(new Error(`ended with ${code}: ${child.errors}`)));
   });
 }
@@ -78,8 +78,8 @@ export function firstJson(child) {
 export function freePort() {
   return new Promise((resolve, reject) => {
     const server = net.createServer();
-    server.on('error', reject);
-    server.listen(0, '127.0.0.1', () => {
+    server.on("error", reject);
+    server.listen(0, "127.0.0.1", () => {
       const { port } = server.address();
       server.close(() => resolve(port));
     });
@@ -87,31 +87,31 @@ export function freePort() {
 }
 
 /** One GET over a raw socket; resolves with the status code, rejects when there is no answer. */
-export function probe(port, path = '/109', timeout = 1000) {
+export function probe(port, path = "/109", timeout = 1000) {
   return new Promise((resolve, reject) => {
-    const socket = net.connect(port, '127.0.0.1');
-    let text = '';
+    const socket = net.connect(port, "127.0.0.1");
+    let text = "";
     const fail = (error) => {
       socket.destroy();
       reject(error);
     };
-    socket.setTimeout(timeout, () => fail(new Error('timeout')));
-    socket.on('error', fail);
-    socket.on('connect', () => socket.write(`GET ${path} HTTP/1.1\r\nHost: bench.test\r\nConnection: close\r\n\r\n`));
-    socket.on('data', (data) => {
-      text += data.toString('latin1');
+    socket.setTimeout(timeout, () => fail(new Error("timeout")));
+    socket.on("error", fail);
+    socket.on("connect", () => socket.write(`GET ${path} HTTP/1.1\r\nHost: bench.test\r\nConnection: close\r\n\r\n`));
+    socket.on("data", (data) => {
+      text += data.toString("latin1");
       const status = /^HTTP\/1\.1 (\d{3})/.exec(text);
       if (!status) return;
       socket.destroy();
       resolve(Number(status[1]));
     });
-    socket.on('end', () => fail(new Error('closed')));
+    socket.on("end", () => fail(new Error("closed")));
   });
 }
 
 /** Waits until the port answers 200; resolves with the milliseconds since `from`. */
 export async function untilServing(child, port, path, from = performance.now(), limit = 20_000) {
-  let last = '';
+  let last = "";
   while (performance.now() - from < limit) {
     if (child.exitCode !== null) throw new Error(`gateway ended with ${child.exitCode}: ${child.errors}`);
     try {
@@ -129,11 +129,11 @@ export async function untilServing(child, port, path, from = performance.now(), 
 /** Process ids of a process and its descendants. */
 export function family(pid) {
   const children = new Map();
-  for (const name of readdirSync('/proc')) {
+  for (const name of readdirSync("/proc")) {
     if (!/^\d+$/.test(name)) continue;
     try {
-      const stat = readFileSync(`/proc/${name}/stat`, 'utf8');
-      const parent = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
+      const stat = readFileSync(`/proc/${name}/stat`, "utf8");
+      const parent = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]);
       children.set(parent, [...(children.get(parent) ?? []), Number(name)]);
     } catch {
       // ended meanwhile
@@ -149,7 +149,7 @@ export function residentBytes(pid) {
   let sum = 0;
   for (const one of family(pid)) {
     try {
-      const kib = /^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${one}/smaps_rollup`, 'utf8'));
+      const kib = /^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${one}/smaps_rollup`, "utf8"));
       sum += Number(kib?.[1] ?? 0) * 1024;
     } catch {
       // ended meanwhile

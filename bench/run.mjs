@@ -1,29 +1,29 @@
 #!/usr/bin/env node
 // `npm run bench`: Titan, nginx and HAProxy in turn in one run. bench/README.md states the method and its limits.
-import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
-import path from 'node:path';
-import { parseArgs } from 'node:util';
-import { CASES } from './cases.mjs';
-import { startGateway, titanForm, VARIANTS } from './gateways.mjs';
-import { memory } from './memory.mjs';
-import { CORES, firstJson, runJson, start, stop, stopAll } from './processes.mjs';
-import { ratios, summary } from './statistics.mjs';
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { parseArgs } from "node:util";
+import { CASES } from "./cases.mjs";
+import { startGateway, titanForm, VARIANTS } from "./gateways.mjs";
+import { memory } from "./memory.mjs";
+import { CORES, firstJson, runJson, start, stop, stopAll } from "./processes.mjs";
+import { ratios, summary } from "./statistics.mjs";
 
-const ROOT = path.resolve(import.meta.dirname, '..');
+const ROOT = path.resolve(import.meta.dirname, "..");
 const { values: options } = parseArgs({
   options: {
-    rounds: { type: 'string', default: '9' },
-    seconds: { type: 'string', default: '1.5' },
-    warmup: { type: 'string', default: '0.4' },
-    rate: { type: 'string', default: '8000' },
-    only: { type: 'string' },
-    gateways: { type: 'string' },
-    titan: { type: 'string' },
-    memory: { type: 'string', default: '2000' },
-    'no-build': { type: 'boolean', default: false },
-    help: { type: 'boolean', short: 'h', default: false },
+    rounds: { type: "string", default: "9" },
+    seconds: { type: "string", default: "1.5" },
+    warmup: { type: "string", default: "0.4" },
+    rate: { type: "string", default: "8000" },
+    only: { type: "string" },
+    gateways: { type: "string" },
+    titan: { type: "string" },
+    memory: { type: "string", default: "2000" },
+    "no-build": { type: "boolean", default: false },
+    help: { type: "boolean", short: "h", default: false },
   },
 });
 
@@ -31,37 +31,46 @@ const HELP = `usage: npm run bench -- [options]
   --rounds N      interleaved rounds of every case (9)
   --seconds S     measured time of one sample (1.5), after --warmup S (0.4)
   --rate N        requests a second of the fixed-rate cases (8000)
-  --only TEXT     cases whose name contains TEXT, or of that group: ${[...new Set(CASES.flatMap((one) => one.groups))].join(', ')}
-  --gateways A,B  only these: ${Object.keys(VARIANTS).join(', ')}
+  --only TEXT     cases whose name contains TEXT, or of that group: ${[...new Set(CASES.flatMap((one) => one.groups))].join(", ")}
+  --gateways A,B  only these: ${Object.keys(VARIANTS).join(", ")}
   --titan FORM    cli (node dist/cli/main.js) or native (the data plane without Node); default: cli when it is built
   --memory N      idle connections of the memory figures (2000); 0 leaves them out
   --no-build      use the load generator as it is`;
 
 async function main() {
   if (options.help) return say(HELP);
-  const load = path.join(ROOT, 'target/release/titan-load');
-  if (!options['no-build'] || !existsSync(load)) {
-    execFileSync('cargo', ['build', '--release', '-q', '-p', 'titan-load'], { cwd: ROOT, stdio: 'inherit' });
+  const load = path.join(ROOT, "target/release/titan-load");
+  if (!options["no-build"] || !existsSync(load)) {
+    execFileSync("cargo", ["build", "--release", "-q", "-p", "titan-load"], { cwd: ROOT, stdio: "inherit" });
   }
-  for (const tool of ['nginx', 'haproxy', 'taskset', 'openssl']) needs(tool);
-  const dir = mkdtempSync(path.join(os.tmpdir(), 'titan-bench-'));
+  for (const tool of ["nginx", "haproxy", "taskset", "openssl"]) needs(tool);
+  const dir = mkdtempSync(path.join(os.tmpdir(), "titan-bench-"));
   try {
     const context = { dir, form: titanForm(options.titan), ...certificate(dir) };
-    const origin = start(CORES.load, [load, 'origin', '--listen', '127.0.0.1:0']);
+    const origin = start(CORES.load, [load, "origin", "--listen", "127.0.0.1:0"]);
     context.origin = (await firstJson(origin)).port;
-    const result = { when: new Date().toISOString(), machine: machine(), options, titan: context.form, cases: [], memory: {} };
-    const wanted = options.gateways?.split(',');
+    const result = {
+      when: new Date().toISOString(),
+      machine: machine(),
+      options,
+      titan: context.form,
+      cases: [],
+      memory: {},
+    };
+    const wanted = options.gateways?.split(",");
     const allowed = (name) => !wanted || wanted.includes(name);
-    for (const one of CASES.filter(({ name, groups }) => !options.only || name.includes(options.only) || groups.includes(options.only))) {
+    for (const one of CASES.filter(
+      ({ name, groups }) => !options.only || name.includes(options.only) || groups.includes(options.only),
+    )) {
       const gateways = one.gateways.filter(allowed);
       if (gateways.length > 0) result.cases.push(await measure({ ...one, gateways }, context, load));
     }
     if (Number(options.memory) > 0 && !options.only) {
-      const names = ['titan', 'nginx', 'haproxy'].filter(allowed);
+      const names = ["titan", "nginx", "haproxy"].filter(allowed);
       result.memory = await memory(names, context, load, { connections: Number(options.memory), rounds: 5, say });
     }
-    mkdirSync(path.join(ROOT, 'bench/results'), { recursive: true });
-    const file = path.join(ROOT, 'bench/results', `${result.when.replaceAll(':', '-')}.json`);
+    mkdirSync(path.join(ROOT, "bench/results"), { recursive: true });
+    const file = path.join(ROOT, "bench/results", `${result.when.replaceAll(":", "-")}.json`);
     writeFileSync(file, `${JSON.stringify(result, null, 1)}\n`);
     say(`\n${path.relative(process.cwd(), file)}`);
   } finally {
@@ -97,15 +106,29 @@ function rotate(list, by) {
 async function sample(gateway, one, load) {
   const port = one.tls ? gateway.ports.https : gateway.ports.http;
   const argv = [
-    load, 'load', '--target', `127.0.0.1:${port}`, '--path', gateway.prefix + one.path, '--connections', String(one.connections),
-    '--seconds', options.seconds, '--warmup', options.warmup, '--pid', String(gateway.child.pid),
+    load,
+    "load",
+    "--target",
+    `127.0.0.1:${port}`,
+    "--path",
+    gateway.prefix + one.path,
+    "--connections",
+    String(one.connections),
+    "--seconds",
+    options.seconds,
+    "--warmup",
+    options.warmup,
+    "--pid",
+    String(gateway.child.pid),
   ];
-  if (one.tls) argv.push('--tls', 'bench.test');
-  if (one.rate) argv.push('--rate', options.rate);
+  if (one.tls) argv.push("--tls", "bench.test");
+  if (one.rate) argv.push("--rate", options.rate);
   const result = await runJson(CORES.load, argv);
   const bad = result.failed + Object.values(result.statuses).reduce((sum, count) => sum + count, 0);
   if (bad > 0 || result.ok === 0) {
-    throw new Error(`${gateway.name}, ${one.name}: ${bad} bad answers of ${result.ok + bad}: ${JSON.stringify(result)} ${gateway.child.errors}`);
+    throw new Error(
+      `${gateway.name}, ${one.name}: ${bad} bad answers of ${result.ok + bad}: ${JSON.stringify(result)} ${gateway.child.errors}`,
+    );
   }
   return result;
 }
@@ -133,19 +156,28 @@ function report(one, rounds) {
   }
   const compared = {};
   for (const pair of one.pairs.filter((names) => names.every((name) => one.gateways.includes(name)))) {
-    const name = pair.join('/');
+    const name = pair.join("/");
     const cpu = ratios(rounds, pair, (sample) => sample.gateway_cpu_us);
     const p99 = ratios(rounds, pair, (sample) => sample.latency_us.p99);
     const target = one.targets?.[name];
     compared[name] = { cpu, p99, ...(target && { target, met: cpu.median <= target }) };
-    const verdict = target ? `  target ≤ ${target.toFixed(2)}: ${cpu.median <= target ? 'met' : 'MISSED'}` : '';
+    const verdict = target ? `  target ≤ ${target.toFixed(2)}: ${cpu.median <= target ? "met" : "MISSED"}` : "";
     say(
       `  ${name.padEnd(24)} CPU × ${cpu.median.toFixed(3)} [${cpu.q1.toFixed(3)}–${cpu.q3.toFixed(3)}; ${cpu.min.toFixed(2)}–${cpu.max.toFixed(2)}]` +
         `  p99 × ${p99.median.toFixed(2)}${verdict}`,
     );
   }
   const { name, path: target, connections, tls, rate } = one;
-  return { name, path: target, connections, tls, rate: rate ? Number(options.rate) : null, gateways, ratios: compared, rounds };
+  return {
+    name,
+    path: target,
+    connections,
+    tls,
+    rate: rate ? Number(options.rate) : null,
+    gateways,
+    ratios: compared,
+    rounds,
+  };
 }
 
 function micros(value) {
@@ -153,18 +185,37 @@ function micros(value) {
 }
 
 function certificate(dir) {
-  const cert = path.join(dir, 'cert.pem');
-  const key = path.join(dir, 'key.pem');
-  execFileSync('openssl', [
-    'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2', '-subj', '/CN=bench.test',
-    '-addext', 'subjectAltName=DNS:bench.test', '-keyout', key, '-out', cert,
-  ], { stdio: 'ignore' });
+  const cert = path.join(dir, "cert.pem");
+  const key = path.join(dir, "key.pem");
+  execFileSync(
+    "openssl",
+    [
+      "req",
+      "-x509",
+      "-newkey",
+      "ec",
+      "-pkeyopt",
+      "ec_paramgen_curve:prime256v1",
+      "-nodes",
+      "-days",
+      "2",
+      "-subj",
+      "/CN=bench.test",
+      "-addext",
+      "subjectAltName=DNS:bench.test",
+      "-keyout",
+      key,
+      "-out",
+      cert,
+    ],
+    { stdio: "ignore" },
+  );
   return { cert, key };
 }
 
 function needs(tool) {
   try {
-    execFileSync('which', [tool], { stdio: 'ignore' });
+    execFileSync("which", [tool], { stdio: "ignore" });
   } catch {
     throw new Error(`${tool} is missing: apt-get install nginx-light haproxy util-linux openssl`);
   }
@@ -173,14 +224,18 @@ function needs(tool) {
 function machine() {
   const version = (tool, ...argv) => {
     try {
-      return execFileSync(tool, argv, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }).split('\n')[0];
+      return execFileSync(tool, argv, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] }).split("\n")[0];
     } catch {
-      return 'unknown';
+      return "unknown";
     }
   };
   return {
-    cpus: os.cpus().map(({ model }) => model.trim()), kernel: os.release(), node: process.version, load: os.loadavg(),
-    nginx: version('dpkg-query', '-W', '-f', '${Version}', 'nginx'), haproxy: version('haproxy', '-v'),
+    cpus: os.cpus().map(({ model }) => model.trim()),
+    kernel: os.release(),
+    node: process.version,
+    load: os.loadavg(),
+    nginx: version("dpkg-query", "-W", "nginx"),
+    haproxy: version("haproxy", "-v"),
   };
 }
 
@@ -188,7 +243,7 @@ function say(text) {
   process.stdout.write(`${text}\n`);
 }
 
-for (const signal of ['SIGINT', 'SIGTERM']) {
+for (const signal of ["SIGINT", "SIGTERM"]) {
   process.on(signal, () => stopAll().then(() => process.exit(130)));
 }
 main().catch((error) => {
