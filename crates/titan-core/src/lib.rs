@@ -12,6 +12,7 @@
 
 pub mod auth;
 pub mod balance;
+pub mod body;
 pub mod config;
 pub mod error;
 pub mod gateway;

@@ -14,12 +14,14 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 mod auth;
+mod body;
 mod listener;
 mod policy;
 mod route;
 mod upstream;
 
 pub use auth::*;
+pub use body::*;
 pub use listener::*;
 pub use policy::*;
 pub use route::*;
