@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::http::answer::Answer;
+use crate::metrics;
 use crate::policy::Chain;
 
 pub mod condition;
@@ -44,6 +45,8 @@ pub struct Route {
     pub max_body: Option<u64>,
     /// Whether and how `Upgrade` is passed on.
     pub websocket: Option<WebSocket>,
+    /// Index of its series.
+    pub metric: metrics::Id,
 }
 
 /// What a route does.

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 
 use crate::error::ErrorKind;
 use crate::http::head::RequestHead;
+use crate::metrics;
 
 pub mod budget;
 pub mod endpoint;
@@ -36,6 +37,8 @@ pub struct Upstream {
     pub pool: PoolLimits,
     /// Time limits.
     pub timeouts: Timeouts,
+    /// Index of its series.
+    pub metric: metrics::Id,
     pub(crate) endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
 }
 
