@@ -62,6 +62,17 @@ impl HeaderOps {
         self.push(Kind::Add, name.as_ref(), write);
     }
 
+    /// As [`HeaderOps::add_with`]; an empty value is no field line when `drop_empty`.
+    pub fn add_if(&mut self, name: impl AsRef<[u8]>, write: impl FnOnce(&mut Vec<u8>), drop_empty: bool) {
+        let before = self.text.len();
+        self.push(Kind::Add, name.as_ref(), write);
+        let [_, value, end] = self.list[self.list.len() - 1].at;
+        if drop_empty && value == end {
+            self.list.pop();
+            self.text.truncate(before);
+        }
+    }
+
     /// The edits in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = HeaderOp<'_>> + ExactSizeIterator {
         self.list.iter().map(|e| {

@@ -1,8 +1,19 @@
 //! From the native configuration to policies.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Chain, Step};
+use smallvec::{SmallVec, smallvec};
+
+use super::concurrency::Concurrency;
+use super::cors::Cors;
+use super::headers::Headers;
+use super::ip::IpFilter;
+use super::limit::{RateLimit, Stage, Tables};
+use super::step::Step;
+use super::{Chain, Rejections};
+use crate::config::raw::PolicyKind;
 use crate::config::{Issue, raw};
 
 /// What policies need from the process. Lives as long as the gateway; the same value is given to every compilation.
@@ -15,21 +26,110 @@ pub struct Services {
 /// The compiled policies of one configuration, in its order.
 #[derive(Debug, Clone, Default)]
 pub struct Policies {
-    list: Vec<Step>,
+    list: Vec<Compiled>,
+    by_name: HashMap<Box<str>, usize>,
+    tables: Tables,
 }
 
+#[derive(Debug, Clone)]
+struct Compiled {
+    raw: Arc<raw::Policy>,
+    steps: Steps,
+    /// Requests it refused; counts on across reloads.
+    rejected: Arc<AtomicU64>,
+}
+
+/// A policy is one step, or two where it acts at two stages.
+type Steps = SmallVec<[Step; 2]>;
+
 impl Policies {
-    /// The chain of the policies at `indices` (a route's, or the global ones), put in the order of stages.
+    /// The chain of the policies at `indices` (a route's, or the global ones), put in the order of stages. Of several policies of one type the
+    /// first is taken; header rules are taken all, in the order of `indices`.
     pub fn chain(&self, indices: &[usize]) -> Chain {
-        let _ = indices;
-        Chain { steps: Arc::from(self.list.clone()) }
+        let mut steps: Vec<Step> = self.taken(indices).into_iter().flat_map(|p| p.steps.iter().cloned()).collect();
+        steps.sort_by_key(Step::order);
+        Chain { steps: steps.into() }
+    }
+
+    /// Names and types of the policies at `indices` in the order they run (`titan explain`).
+    pub fn order(&self, indices: &[usize]) -> Vec<(&str, &'static str)> {
+        let taken = self.taken(indices);
+        let mut steps: Vec<_> = taken.into_iter().flat_map(|p| p.steps.iter().map(|s| (s.order(), &*p.raw.name, s.kind()))).collect();
+        steps.sort_by_key(|s| s.0);
+        steps.into_iter().map(|(_, name, kind)| (name, kind)).collect()
+    }
+
+    /// Requests refused by each policy since it was made.
+    pub fn rejections(&self) -> impl Iterator<Item = Rejections<'_>> {
+        let counts = self.list.iter().filter(|p| p.steps.first().is_some_and(Step::rejects));
+        counts.map(|p| Rejections { policy: &p.raw.name, kind: p.steps[0].kind(), count: p.rejected.load(Ordering::Relaxed) })
+    }
+
+    fn taken(&self, indices: &[usize]) -> SmallVec<[&Compiled; 8]> {
+        let mut taken = SmallVec::<[&Compiled; 8]>::new();
+        for policy in indices.iter().filter_map(|&i| self.list.get(i)) {
+            let kind = std::mem::discriminant(&policy.raw.kind);
+            let repeats = matches!(policy.raw.kind, PolicyKind::Headers(_));
+            if repeats || taken.iter().all(|p| std::mem::discriminant(&p.raw.kind) != kind) {
+                taken.push(policy);
+            }
+        }
+        taken
+    }
+
+    fn named(&self, name: &str) -> Option<&Compiled> {
+        self.by_name.get(name).map(|&i| &self.list[i])
     }
 }
 
 /// Compiles every policy. State (limiter tables, key sets, token caches) is taken over from `previous` where name and content are the same.
 /// The policies are usable only where there is no issue.
 pub fn compile(policies: &[raw::Policy], previous: Option<&Policies>, services: &Services) -> (Policies, Vec<Issue>) {
-    let _ = (previous, services);
-    let issues = policies.iter().map(|p| Issue::new(p.name.clone(), "policies are not compiled yet")).collect();
-    (Policies::default(), issues)
+    let mut compiler = Compiler { previous, services, tables: Tables::default(), issues: Vec::new() };
+    let mut out = Policies::default();
+    for policy in policies {
+        let before = previous.and_then(|p| p.named(&policy.name));
+        let compiled = compiler.policy(policy, before);
+        out.by_name.entry(policy.name.as_str().into()).or_insert(out.list.len());
+        out.list.push(compiled);
+    }
+    out.tables = compiler.tables;
+    (out, compiler.issues)
+}
+
+struct Compiler<'a> {
+    previous: Option<&'a Policies>,
+    #[allow(dead_code, reason = "authentication fetches keys")]
+    services: &'a Services,
+    tables: Tables,
+    issues: Vec<Issue>,
+}
+
+impl Compiler<'_> {
+    fn policy(&mut self, policy: &raw::Policy, before: Option<&Compiled>) -> Compiled {
+        let name = policy.name.as_str();
+        let issues = &mut self.issues;
+        let rejected = before.map(|c| c.rejected.clone()).unwrap_or_default();
+        let steps: Steps = match &policy.kind {
+            PolicyKind::IpFilter(raw) => smallvec![Step::IpFilter(Arc::new(IpFilter::compile(name, raw, rejected.clone(), issues)))],
+            PolicyKind::RateLimit(raw) => {
+                let limit =
+                    Arc::new(RateLimit::compile(name, raw, &mut self.tables, self.previous.map(|p| &p.tables), rejected.clone(), issues));
+                let early = limit.has(Stage::Early).then(|| Step::EarlyLimit(limit.clone()));
+                let late = limit.has(Stage::Late).then(|| Step::LateLimit(limit.clone()));
+                early.into_iter().chain(late).collect()
+            }
+            PolicyKind::Concurrency(raw) => {
+                let before = before.and_then(|c| c.steps.iter().find_map(|s| if let Step::Concurrency(p) = s { Some(&**p) } else { None }));
+                smallvec![Step::Concurrency(Arc::new(Concurrency::compile(name, raw, before, rejected.clone(), issues)))]
+            }
+            PolicyKind::Cors(raw) => smallvec![Step::Cors(Arc::new(Cors::compile(name, raw, issues)))],
+            PolicyKind::Headers(raw) => smallvec![Step::Headers(Arc::new(Headers::compile(name, raw, issues)))],
+            PolicyKind::Auth(_) | PolicyKind::ForwardAuth(_) | PolicyKind::Authorize(_) => {
+                issues.push(Issue::new(name, "this policy is not available yet"));
+                Steps::new()
+            }
+        };
+        Compiled { raw: Arc::new(policy.clone()), steps, rejected }
+    }
 }

@@ -1,14 +1,20 @@
 //! What policies see of a request, and what they leave behind for its answer.
 
 use std::fmt;
+use std::sync::Arc;
 
+use smallvec::SmallVec;
+
+use super::concurrency::Permit;
+use super::identity::Identity;
+use super::limit::Readings;
 use crate::http::client::ClientInfo;
-use crate::http::head::RequestHead;
+use crate::http::head::{RequestHead, ResponseHead, Span};
 use crate::http::ops::HeaderOps;
 
 /// What is known of a request once it is routed. Borrowed from the exchange.
 #[derive(Clone, Copy)]
-pub struct Facts<'a> {
+pub struct RequestView<'a> {
     /// The head as received.
     pub head: &'a RequestHead,
     /// Normalised match path: the only path that policy may look at.
@@ -21,15 +27,25 @@ pub struct Facts<'a> {
     pub route: &'a str,
     /// Index of the route in its snapshot; `u32::MAX` where none matched.
     pub route_index: u32,
-    /// Path parameter by name.
-    pub param: &'a dyn Fn(&str) -> Option<&'a [u8]>,
+    /// Names of the route's path parameters.
+    pub param_names: &'a [Arc<str>],
+    /// Their values as spans of `path`, in the same order.
+    pub param_spans: &'a [Span],
     /// Id of the request, as written to the upstream and the log.
     pub request_id: &'a [u8],
 }
 
-impl fmt::Debug for Facts<'_> {
+impl<'a> RequestView<'a> {
+    /// Value of a path parameter.
+    pub fn param(&self, name: &str) -> Option<&'a [u8]> {
+        let at = self.param_names.iter().position(|n| **n == *name)?;
+        self.param_spans.get(at).map(|span| span.of(self.path))
+    }
+}
+
+impl fmt::Debug for RequestView<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Facts").field("route", &self.route).finish_non_exhaustive()
+        f.debug_struct("RequestView").field("route", &self.route).finish_non_exhaustive()
     }
 }
 
@@ -37,7 +53,7 @@ impl fmt::Debug for Facts<'_> {
 #[derive(Debug)]
 pub struct RequestCx<'a> {
     /// The request.
-    pub req: Facts<'a>,
+    pub req: RequestView<'a>,
     /// Edits of the head that goes upstream.
     pub request_ops: &'a mut HeaderOps,
     /// What the chain remembers of this exchange.
@@ -48,9 +64,11 @@ pub struct RequestCx<'a> {
 #[derive(Debug)]
 pub struct ResponseCx<'a> {
     /// The request that is answered.
-    pub req: Facts<'a>,
+    pub req: RequestView<'a>,
     /// Status of the answer.
     pub status: u16,
+    /// The upstream's head; `None` for an answer that Titan makes.
+    pub upstream: Option<&'a ResponseHead>,
     /// What the chain remembers of this exchange.
     pub state: &'a PolicyState,
 }
@@ -61,11 +79,30 @@ pub struct ResponseCx<'a> {
 pub struct PolicyState {
     /// Response edits asked for on the request side.
     pub(super) response_ops: HeaderOps,
+    pub(super) identity: Option<Arc<Identity>>,
+    pub(super) readings: Readings,
+    pub(super) permits: Permits,
 }
+
+/// Places in flight that an exchange holds. A tunnel that outlives its exchange takes them along.
+pub type Permits = SmallVec<[Permit; 1]>;
 
 impl PolicyState {
     /// Ready for the next exchange: permits given back, identity forgotten, buffers kept.
     pub fn clear(&mut self) {
         self.response_ops.clear();
+        self.identity = None;
+        self.readings.clear();
+        self.permits.clear();
+    }
+
+    /// Who the request was made by; `None` for nobody in particular.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_deref()
+    }
+
+    /// Hands the permits to a tunnel, which drops them when it closes.
+    pub fn take_permits(&mut self) -> Permits {
+        std::mem::take(&mut self.permits)
     }
 }

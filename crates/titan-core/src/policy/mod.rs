@@ -9,14 +9,27 @@
 //! wrong would be a hole.
 
 mod compile;
+mod concurrency;
+mod cors;
 mod cx;
+mod headers;
+mod identity;
+pub mod ip;
+mod limit;
+mod step;
+mod template;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
 pub use compile::{Policies, Services, compile};
-pub use cx::{Facts, PolicyState, RequestCx, ResponseCx};
+pub use concurrency::Permit;
+pub use cx::{Permits, PolicyState, RequestCx, RequestView, ResponseCx};
+pub use identity::{Identity, IdentityKind};
+use step::Step;
 
 use crate::http::answer::Answer;
 use crate::http::head::{HeaderId, Method, RequestHead};
@@ -28,9 +41,16 @@ pub struct Chain {
     steps: Arc<[Step]>,
 }
 
-/// One policy at its stage.
-#[derive(Debug, Clone)]
-enum Step {}
+/// Requests that a policy refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rejections<'a> {
+    /// Name of the policy.
+    pub policy: &'a str,
+    /// Its type.
+    pub kind: &'static str,
+    /// How many.
+    pub count: u64,
+}
 
 /// What the request side of a chain decided.
 pub enum Flow {
@@ -70,7 +90,7 @@ impl Chain {
 
     /// Whether a CORS policy is in the chain, so that a preflight ends here and not at the upstream.
     pub fn answers_preflight(&self) -> bool {
-        false
+        self.steps.iter().any(|step| matches!(step, Step::Cors(_)))
     }
 
     /// Runs the request side from its beginning. Never blocks; allocates only where it answers or waits.
@@ -101,9 +121,18 @@ impl Chain {
     /// Adds the response edits of every policy. Call it once for each answer that goes to the client, whoever made it.
     pub fn response(&self, cx: &ResponseCx<'_>, ops: &mut HeaderOps) {
         ops.extend(&cx.state.response_ops);
+        for step in self.steps.iter() {
+            step.response(cx, ops);
+        }
     }
 
-    fn steps_from(&self, _from: usize, _cx: &mut RequestCx<'_>) -> Flow {
+    fn steps_from(&self, from: usize, cx: &mut RequestCx<'_>) -> Flow {
+        for step in &self.steps[from..] {
+            match step.request(cx) {
+                Flow::Continue => {}
+                done => return done,
+            }
+        }
         Flow::Continue
     }
 }
@@ -119,3 +148,6 @@ pub fn preflight_method(head: &RequestHead) -> Option<&[u8]> {
     head.get(HeaderId::Origin)?;
     head.get(HeaderId::AccessControlRequestMethod)
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,8 +39,8 @@ pub enum PolicyKind {
     Headers(Headers),
 }
 
-/// Client addresses. A denied address gets 403; with an allow list (`allow` or `allow_file`), so does every address not in it. The most
-/// specific network that holds the address decides; `deny` wins a tie. An IPv4-mapped IPv6 address counts as the IPv4 address.
+/// Client addresses. A denied address gets 403; with an allow list (`allow` or `allow_file`), so does every address not in it;
+/// `deny` wins over `allow`. An IPv4-mapped IPv6 address counts as the IPv4 address.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct IpFilter {
@@ -54,8 +54,8 @@ pub struct IpFilter {
     pub deny_file: Option<String>,
 }
 
-/// Rate limit: every limit of the list must admit the request; a refused request takes nothing from any of them. The answer to a refused
-/// one is 429 with `Retry-After`.
+/// Rate limit: every limit of the list must admit the request. The answer to a refused one is 429 with `Retry-After`; it takes nothing from
+/// the limits checked at its stage.
 ///
 /// Limits keyed by address, route, header or cookie are checked before authentication; limits whose key has a part that comes from an
 /// identity (`claim`, `api_key`, `subject`), and those of a tier, after it.

@@ -1,0 +1,81 @@
+//! One policy at its stage of the chain.
+
+use std::sync::Arc;
+
+use super::concurrency::Concurrency;
+use super::cors::Cors;
+use super::headers::Headers;
+use super::ip::IpFilter;
+use super::limit::{RateLimit, Stage};
+use super::{Flow, RequestCx, ResponseCx};
+use crate::http::answer::Answer;
+use crate::http::ops::HeaderOps;
+
+/// A step. The order of the variants is the order of a request (requirements, section 6): a chain is sorted by it.
+#[derive(Debug, Clone)]
+pub(super) enum Step {
+    IpFilter(Arc<IpFilter>),
+    EarlyLimit(Arc<RateLimit>),
+    Concurrency(Arc<Concurrency>),
+    Cors(Arc<Cors>),
+    LateLimit(Arc<RateLimit>),
+    Headers(Arc<Headers>),
+}
+
+impl Step {
+    /// Place in the order.
+    pub(super) fn order(&self) -> u8 {
+        match self {
+            Step::IpFilter(_) => 0,
+            Step::EarlyLimit(_) => 1,
+            Step::Concurrency(_) => 2,
+            Step::Cors(_) => 3,
+            Step::LateLimit(_) => 6,
+            Step::Headers(_) => 9,
+        }
+    }
+
+    /// Type as the configuration spells it.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Step::IpFilter(_) => "ip_filter",
+            Step::EarlyLimit(_) | Step::LateLimit(_) => "rate_limit",
+            Step::Concurrency(_) => "concurrency",
+            Step::Cors(_) => "cors",
+            Step::Headers(_) => "headers",
+        }
+    }
+
+    /// Whether its refusals are counted.
+    pub(super) fn rejects(&self) -> bool {
+        !matches!(self, Step::Cors(_) | Step::Headers(_))
+    }
+
+    pub(super) fn request(&self, cx: &mut RequestCx<'_>) -> Flow {
+        answer(match self {
+            Step::IpFilter(p) => p.request(cx),
+            Step::EarlyLimit(p) => p.request(Stage::Early, cx),
+            Step::Concurrency(p) => p.request(cx),
+            Step::Cors(p) => p.request(cx),
+            Step::LateLimit(p) => p.request(Stage::Late, cx),
+            Step::Headers(p) => {
+                p.request(cx);
+                None
+            }
+        })
+    }
+
+    pub(super) fn response(&self, cx: &ResponseCx<'_>, ops: &mut HeaderOps) {
+        match self {
+            Step::Cors(p) => p.response(cx, ops),
+            // Both stages of one policy tell the same readings: the second time nothing changes.
+            Step::EarlyLimit(p) | Step::LateLimit(p) => p.response(cx, ops),
+            Step::Headers(p) => p.response(cx, ops),
+            Step::IpFilter(_) | Step::Concurrency(_) => {}
+        }
+    }
+}
+
+fn answer(answer: Option<Answer>) -> Flow {
+    answer.map_or(Flow::Continue, Flow::Answer)
+}
