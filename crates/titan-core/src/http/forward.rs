@@ -1,12 +1,18 @@
 //! Forwarding headers: who the client is, and what the upstream is told about it.
+//!
+//! A peer that is not a trusted proxy is believed nothing: what it says in `X-Forwarded-*`, `Forwarded`, `X-Real-IP` and `X-Request-Id` is
+//! dropped, also under names with `_` (which CGI-like backends read as `-`). Through trusted peers the client is the rightmost address
+//! that is not a trusted proxy itself.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
-use super::client::ClientInfo;
-use super::head::RequestHead;
+use super::client::{ClientInfo, Scheme};
+use super::h1::header_id;
+use super::head::{HeaderId, RequestHead, Version};
+use super::token;
 
 /// Compiled forwarding rules.
 #[derive(Debug, Clone, Default)]
@@ -28,20 +34,31 @@ pub struct Forwarding {
 /// Ids of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestIds {
-    /// Request id: the client's where its peer is trusted and the id is plain, else 32 hexadecimal digits.
+    /// Request id: the client's where its peer is trusted and the id is plain, else 32 hexadecimal digits (those of the trace id, where a
+    /// trace is begun too).
     pub request_id: SmallVec<[u8; 40]>,
     /// `traceparent` to be written: absent where the received one is kept.
     pub traceparent: Option<[u8; 55]>,
 }
 
-/// Source of ids, one a shard.
+/// Source of ids, one a shard: unique, not secret.
 #[derive(Debug)]
-pub struct IdSource {}
+pub struct IdSource {
+    state: u64,
+}
 
 impl IdSource {
     /// Seeded by the operating system.
     pub fn new() -> Self {
-        unimplemented!()
+        use std::hash::{BuildHasher, RandomState};
+        Self { state: RandomState::new().hash_one(std::process::id()) }
+    }
+
+    /// wyrand: one multiplication a number.
+    fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0xa076_1d64_78bd_642f);
+        let m = u128::from(self.state) * u128::from(self.state ^ 0xe703_7ed1_a0b4_28db);
+        (m >> 64) as u64 ^ m as u64
     }
 }
 
@@ -51,6 +68,26 @@ impl Default for IdSource {
     }
 }
 
+/// Headers in which a client could claim to be someone else: only a trusted proxy's are passed on.
+const CLAIMS: u64 = HeaderId::XForwardedFor.bit()
+    | HeaderId::XForwardedProto.bit()
+    | HeaderId::XForwardedHost.bit()
+    | HeaderId::XForwardedPort.bit()
+    | HeaderId::XRealIp.bit()
+    | HeaderId::Forwarded.bit()
+    | HeaderId::Claim.bit();
+
+/// Whether a name that holds `_` is, to a backend that reads `_` as `-`, the name of a header that Titan sets, strips or decides by.
+/// Such a field is never forwarded (V13). Names of policy headers are compared by the encoder.
+pub fn aliases_trusted(name: &[u8]) -> bool {
+    let mut folded = [0u8; 32];
+    let Some(folded) = folded.get_mut(..name.len()) else { return false };
+    for (to, &from) in folded.iter_mut().zip(name) {
+        *to = if from == b'_' { b'-' } else { from.to_ascii_lowercase() };
+    }
+    header_id(folded) != HeaderId::Other
+}
+
 impl Forwarding {
     /// Whether an address is a trusted proxy's.
     pub fn trusts(&self, ip: IpAddr) -> bool {
@@ -58,14 +95,283 @@ impl Forwarding {
         self.trusted.iter().any(|n| n.contains(&ip))
     }
 
-    /// Sets `trusted`, `ip` and `scheme` of a connection's client for this request: X-Forwarded-For (or Forwarded) is read right to left
-    /// through trusted hops, and only when the peer itself is trusted.
-    pub fn identify(&self, _head: &RequestHead, _client: &mut ClientInfo) {
-        unimplemented!()
+    /// Sets `trusted`, `ip` and `scheme` of a connection's client for this request: X-Forwarded-For (or else Forwarded) is read right to
+    /// left through trusted hops, and only when the peer itself is trusted.
+    pub fn identify(&self, head: &RequestHead, client: &mut ClientInfo) {
+        client.ip = client.peer.ip().to_canonical();
+        client.scheme = if client.tls.is_some() { Scheme::Https } else { Scheme::Http };
+        client.trusted = !self.trusted.is_empty() && self.trusts(client.ip);
+        if !client.trusted {
+            return;
+        }
+        if head.facts.has(HeaderId::XForwardedFor) {
+            let hops: SmallVec<[&[u8]; 8]> = head.get_all(HeaderId::XForwardedFor).flat_map(token::list).collect();
+            self.walk(hops.into_iter().rev().map(parse_hop), client);
+        } else if head.facts.has(HeaderId::Forwarded) {
+            let hops: SmallVec<[&[u8]; 8]> = head.get_all(HeaderId::Forwarded).flat_map(token::list).collect();
+            self.walk(hops.into_iter().rev().map(|e| parse_hop(parameter(e, b"for")?)), client);
+        }
+        let scheme = head
+            .get_all(HeaderId::XForwardedProto)
+            .flat_map(token::list)
+            .last()
+            .or_else(|| parameter(head.get_all(HeaderId::Forwarded).flat_map(token::list).last()?, b"proto"));
+        match scheme {
+            Some(s) if s.eq_ignore_ascii_case(b"https") || s.eq_ignore_ascii_case(b"wss") => client.scheme = Scheme::Https,
+            Some(s) if s.eq_ignore_ascii_case(b"http") || s.eq_ignore_ascii_case(b"ws") => client.scheme = Scheme::Http,
+            _ => {}
+        }
+    }
+
+    /// From the nearest hop outwards: the first one that is no trusted proxy is the client. An unreadable hop ends the walk, since nobody
+    /// vouches for what stands before it.
+    fn walk(&self, hops: impl Iterator<Item = Option<IpAddr>>, client: &mut ClientInfo) {
+        for hop in hops {
+            let Some(ip) = hop else { return };
+            client.ip = ip;
+            if !self.trusts(ip) {
+                return;
+            }
+        }
     }
 
     /// Ids of a request.
-    pub fn ids(&self, _head: &RequestHead, _client: &ClientInfo, _source: &mut IdSource) -> RequestIds {
-        unimplemented!()
+    pub fn ids(&self, head: &RequestHead, client: &ClientInfo, source: &mut IdSource) -> RequestIds {
+        let traceparent = if self.trace_context && !keeps_traceparent(head) { Some(begin_trace(source)) } else { None };
+        let kept = if client.trusted { self.received_id(head) } else { None };
+        let mut request_id = SmallVec::new();
+        match (kept, &traceparent) {
+            (Some(id), _) => request_id.extend_from_slice(id),
+            (None, Some(t)) => request_id.extend_from_slice(&t[3..35]),
+            (None, None) => {
+                let mut id = [0; 32];
+                hex(source.next(), &mut id[..16]);
+                hex(source.next(), &mut id[16..]);
+                request_id.extend_from_slice(&id);
+            }
+        }
+        RequestIds { request_id, traceparent }
+    }
+
+    /// The one plain request id of a request.
+    fn received_id<'a>(&self, head: &'a RequestHead) -> Option<&'a [u8]> {
+        let name = self.request_id.as_deref()?.as_bytes();
+        let mut fields = head.fields.iter().filter(|f| f.name.of(&head.bytes).eq_ignore_ascii_case(name));
+        let id = fields.next()?.value.of(&head.bytes);
+        let plain = (1..=128).contains(&id.len()) && id.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:+=/@".contains(b));
+        (plain && fields.next().is_none()).then_some(id)
+    }
+
+    /// Received headers that must not reach the upstream, because [`Forwarding::write_request`] writes them anew or because nobody vouches
+    /// for them.
+    pub(crate) fn dropped(&self, client: &ClientInfo, ids: &RequestIds) -> u64 {
+        let mut drop = 0;
+        if !client.trusted || self.request_id.as_deref() == Some("x-request-id") {
+            drop |= HeaderId::XRequestId.bit();
+        }
+        if client.trusted {
+            if self.x_forwarded {
+                drop |= HeaderId::XForwardedFor.bit();
+            }
+            if self.forwarded {
+                drop |= HeaderId::Forwarded.bit();
+            }
+        } else {
+            drop |= CLAIMS;
+        }
+        if ids.traceparent.is_some() {
+            drop |= HeaderId::Traceparent.bit() | HeaderId::Tracestate.bit();
+        }
+        drop
+    }
+
+    /// The request id's header where it is not X-Request-Id (which [`Forwarding::dropped`] covers).
+    pub(crate) fn other_id_name(&self) -> Option<&[u8]> {
+        self.request_id.as_deref().map(str::as_bytes).filter(|n| *n != b"x-request-id")
+    }
+
+    /// Appends the forwarding headers, but not those whose id is in `except` (a policy has decided about them).
+    pub(crate) fn write_request(&self, head: &RequestHead, client: &ClientInfo, ids: &RequestIds, except: u64, out: &mut Vec<u8>) {
+        let wanted = |id: HeaderId| except & id.bit() == 0;
+        // A trusted proxy's own word on protocol and host stays; the chain of addresses gets one more.
+        let kept = |id: HeaderId| client.trusted && head.facts.has(id);
+        if self.x_forwarded {
+            if wanted(HeaderId::XForwardedFor) {
+                out.extend_from_slice(b"X-Forwarded-For: ");
+                if client.trusted {
+                    for value in head.get_all(HeaderId::XForwardedFor).filter(|v| !v.is_empty()) {
+                        out.extend_from_slice(value);
+                        out.extend_from_slice(b", ");
+                    }
+                }
+                write_ip(client.peer.ip().to_canonical(), out);
+                out.extend_from_slice(b"\r\n");
+            }
+            if wanted(HeaderId::XForwardedProto) && !kept(HeaderId::XForwardedProto) {
+                let line: &[u8] = match client.scheme {
+                    Scheme::Http => b"X-Forwarded-Proto: http\r\n",
+                    Scheme::Https => b"X-Forwarded-Proto: https\r\n",
+                };
+                out.extend_from_slice(line);
+            }
+            let authority = head.authority_bytes();
+            if wanted(HeaderId::XForwardedHost) && !kept(HeaderId::XForwardedHost) && !authority.is_empty() {
+                line(b"X-Forwarded-Host: ", authority, out);
+            }
+        }
+        if self.forwarded && wanted(HeaderId::Forwarded) {
+            self.write_forwarded(head, client, out);
+        }
+        if let Some(via) = self.via.as_deref().filter(|_| wanted(HeaderId::Via)) {
+            write_via(head.version, via, out);
+        }
+        if let Some(name) = self.request_id.as_deref() {
+            match name {
+                "x-request-id" if !wanted(HeaderId::XRequestId) => {}
+                "x-request-id" => line(b"X-Request-Id: ", &ids.request_id, out),
+                _ => field(name.as_bytes(), &ids.request_id, out),
+            }
+        }
+        if let Some(t) = &ids.traceparent
+            && wanted(HeaderId::Traceparent)
+        {
+            line(b"traceparent: ", t, out);
+        }
+    }
+
+    fn write_forwarded(&self, head: &RequestHead, client: &ClientInfo, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"Forwarded: ");
+        if client.trusted {
+            for value in head.get_all(HeaderId::Forwarded).filter(|v| !v.is_empty()) {
+                out.extend_from_slice(value);
+                out.extend_from_slice(b", ");
+            }
+        }
+        out.extend_from_slice(b"for=");
+        match client.peer.ip().to_canonical() {
+            ip @ IpAddr::V4(_) => write_ip(ip, out),
+            ip @ IpAddr::V6(_) => {
+                out.extend_from_slice(b"\"[");
+                write_ip(ip, out);
+                out.extend_from_slice(b"]\"");
+            }
+        }
+        out.extend_from_slice(b";proto=");
+        out.extend_from_slice(client.scheme.as_str().as_bytes());
+        let authority = head.authority_bytes();
+        if token::is_token(authority) {
+            out.extend_from_slice(b";host=");
+            out.extend_from_slice(authority);
+        } else if !authority.is_empty() {
+            // A valid authority holds neither `"` nor `\`, so that quoting is enough.
+            out.extend_from_slice(b";host=\"");
+            out.extend_from_slice(authority);
+            out.push(b'"');
+        }
+        out.extend_from_slice(b"\r\n");
     }
 }
+
+/// Appends `Via` for a message received in that version.
+pub(crate) fn write_via(version: Version, pseudonym: &str, out: &mut Vec<u8>) {
+    let prefix: &[u8] = match version {
+        Version::H10 => b"Via: 1.0 ",
+        Version::H11 => b"Via: 1.1 ",
+        Version::H2 => b"Via: 2 ",
+    };
+    line(prefix, pseudonym.as_bytes(), out);
+}
+
+fn line(prefix: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(prefix);
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name);
+    line(b": ", value, out);
+}
+
+/// Appends an address. IPv4 by hand: `Display` costs as much as the rest of the head.
+pub fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
+    match ip {
+        IpAddr::V4(v4) => {
+            for (i, octet) in v4.octets().into_iter().enumerate() {
+                if i > 0 {
+                    out.push(b'.');
+                }
+                if octet >= 100 {
+                    out.push(b'0' + octet / 100);
+                }
+                if octet >= 10 {
+                    out.push(b'0' + octet / 10 % 10);
+                }
+                out.push(b'0' + octet % 10);
+            }
+        }
+        IpAddr::V6(_) => {
+            use std::io::Write;
+            // Writing to a Vec does not fail.
+            let _ = write!(out, "{ip}");
+        }
+    }
+}
+
+/// One hop of X-Forwarded-For or the value of `for=`: an address, with a port or brackets where some proxies put them.
+fn parse_hop(hop: &[u8]) -> Option<IpAddr> {
+    let hop = std::str::from_utf8(hop).ok()?.trim_matches('"');
+    let ip = hop
+        .parse::<IpAddr>()
+        .ok()
+        .or_else(|| hop.parse::<SocketAddr>().ok().map(|a| a.ip()))
+        .or_else(|| hop.strip_prefix('[')?.strip_suffix(']')?.parse().ok())?;
+    Some(ip.to_canonical())
+}
+
+/// A parameter of one element of `Forwarded`.
+fn parameter<'a>(element: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    element.split(|&b| b == b';').map(token::trim).find_map(|p| {
+        let at = memchr::memchr(b'=', p)?;
+        p[..at].eq_ignore_ascii_case(name).then(|| token::trim(&p[at + 1..]))
+    })
+}
+
+/// Whether the received trace context is valid (W3C Trace Context §3.2), so that it goes on as it is.
+fn keeps_traceparent(head: &RequestHead) -> bool {
+    let mut values = head.get_all(HeaderId::Traceparent);
+    let (Some(v), None) = (values.next(), values.next()) else { return false };
+    let lower_hex = |s: &[u8]| s.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let zero = |s: &[u8]| s.iter().all(|&b| b == b'0');
+    v.len() >= 55
+        && [v[2], v[35], v[52]] == *b"---"
+        && lower_hex(&v[..2])
+        && lower_hex(&v[3..35])
+        && lower_hex(&v[36..52])
+        && lower_hex(&v[53..55])
+        && &v[..2] != b"ff"
+        && !zero(&v[3..35])
+        && !zero(&v[36..52])
+        && (v.len() == 55 || (&v[..2] != b"00" && v[55] == b'-'))
+}
+
+/// A new trace, marked as sampled: services that follow their parent's decision would otherwise never record one.
+fn begin_trace(source: &mut IdSource) -> [u8; 55] {
+    let mut t = *b"00-00000000000000000000000000000000-0000000000000000-01";
+    hex(source.next() | 1, &mut t[3..19]);
+    hex(source.next(), &mut t[19..35]);
+    hex(source.next() | 1, &mut t[36..52]);
+    t
+}
+
+fn hex(n: u64, out: &mut [u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (i, byte) in n.to_be_bytes().into_iter().enumerate() {
+        out[2 * i] = DIGITS[usize::from(byte >> 4)];
+        out[2 * i + 1] = DIGITS[usize::from(byte & 15)];
+    }
+}
+
+#[cfg(test)]
+#[path = "forward_tests.rs"]
+mod tests;

@@ -103,6 +103,8 @@ pub enum HeaderId {
     Accept,
     Range,
     StrictTransportSecurity,
+    /// Any other `X-Forwarded-…`, `X-Original-…` or `X-Rewrite-…`: some backends decide by them, so only a trusted proxy may send them.
+    Claim,
 }
 
 /// One field line.
@@ -150,6 +152,11 @@ impl HeaderId {
     /// Its bit in [`Facts::ids`].
     pub const fn bit(self) -> u64 {
         1 << self as u8
+    }
+
+    /// Whether it stands for many names.
+    pub const fn is_generic(self) -> bool {
+        matches!(self, Self::Other | Self::Claim)
     }
 }
 
@@ -201,7 +208,7 @@ macro_rules! lookups {
         impl $head {
             /// The first value of a known header.
             pub fn get(&self, id: HeaderId) -> Option<&[u8]> {
-                debug_assert!(id != HeaderId::Other);
+                debug_assert!(!id.is_generic());
                 if !self.facts.has(id) {
                     return None;
                 }

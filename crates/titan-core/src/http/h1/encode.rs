@@ -1,11 +1,19 @@
 //! Heads to bytes: straight from the received bytes into one `Vec<u8>`, field lines that nobody touches copied as blocks.
+//!
+//! What is left out (RFC 9110 §7.6.1): the hop-by-hop fields, and those that `Connection` names, but for the fields that Titan knows. A
+//! client could otherwise have its `X-Forwarded-For` or a colleague's `Authorization` taken off by naming it there (V12). Framing and
+//! connection fields are written here alone; no edit can reach them.
 
+use smallvec::SmallVec;
+
+use super::header_id;
 use crate::http::answer::Answer;
 use crate::http::client::ClientInfo;
 use crate::http::date::HttpDate;
-use crate::http::forward::{Forwarding, RequestIds};
-use crate::http::head::{RequestHead, ResponseHead, Version};
-use crate::http::ops::HeaderOps;
+use crate::http::forward::{self, Forwarding, RequestIds};
+use crate::http::head::{Facts, Fields, HeaderId, RequestHead, ResponseHead, Version};
+use crate::http::ops::{HeaderOp, HeaderOps};
+use crate::http::token;
 
 /// Framing of a body as it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +37,7 @@ pub struct RequestPlan<'a> {
     pub path: &'a [u8],
     /// Query.
     pub query: Option<&'a [u8]>,
-    /// Value of Host (for an absolute-form target its authority, see [`RequestHead::authority`]).
+    /// Value of Host (to preserve it: [`RequestHead::authority_bytes`], which is right for an absolute-form target too).
     pub host: &'a [u8],
     /// Body.
     pub framing: Framing,
@@ -49,9 +57,68 @@ pub struct RequestPlan<'a> {
     pub ids: &'a RequestIds,
 }
 
+/// Fields of one connection only; written anew where they are wanted.
+const HOP_BY_HOP: u64 = HeaderId::Connection.bit()
+    | HeaderId::KeepAlive.bit()
+    | HeaderId::ProxyConnection.bit()
+    | HeaderId::ProxyAuthorization.bit()
+    | HeaderId::ProxyAuthenticate.bit()
+    | HeaderId::Te.bit()
+    | HeaderId::TransferEncoding.bit()
+    | HeaderId::Upgrade.bit();
+
+/// Fields that no edit may touch: with one of them a policy could change where a message ends.
+const RESERVED: u64 = HOP_BY_HOP | HeaderId::ContentLength.bit() | HeaderId::Trailer.bit() | HeaderId::Expect.bit();
+
 /// Appends the request head for an HTTP/1.1 upstream.
-pub fn request(_head: &RequestHead, _plan: &RequestPlan<'_>, _out: &mut Vec<u8>) {
-    unimplemented!()
+pub fn request(head: &RequestHead, plan: &RequestPlan<'_>, out: &mut Vec<u8>) {
+    out.reserve(head.bytes.len() + plan.path.len() + plan.host.len() + 320);
+    out.extend_from_slice(head.method_bytes());
+    out.push(b' ');
+    out.extend_from_slice(plan.path);
+    if let Some(query) = plan.query {
+        out.push(b'?');
+        out.extend_from_slice(query);
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+
+    let mut drop = HOP_BY_HOP | plan.forwarding.dropped(plan.client, plan.ids);
+    if !plan.expect {
+        drop |= HeaderId::Expect.bit();
+    }
+    if !plan.trailers {
+        drop |= HeaderId::Trailer.bit();
+    }
+    let mut edits = Edits::of(plan.ops);
+    let host = plan.ops.iter().rev().find_map(|op| match op {
+        HeaderOp::Set(b"host", value) if token::is_value(value) => Some(value),
+        _ => None,
+    });
+    // Host stays in its block when it is what it should be.
+    let host = host.unwrap_or(plan.host);
+    edits.ids &= !HeaderId::Host.bit();
+    if head.get(HeaderId::Host) != Some(host) {
+        drop |= HeaderId::Host.bit();
+        out.extend_from_slice(b"Host: ");
+        out.extend_from_slice(host);
+        out.extend_from_slice(b"\r\n");
+    }
+    let length = length_line(plan.framing, &head.facts, &mut drop);
+    drop |= edits.ids;
+    if let Some(name) = plan.forwarding.other_id_name() {
+        edits.names.push(name);
+    }
+    edits.aliases = head.facts.underscore;
+    copy(&head.bytes, &head.fields, &head.facts, drop, &edits, out);
+    plan.forwarding.write_request(head, plan.client, plan.ids, edits.ids, out);
+    write_edits(plan.ops, HeaderId::Host.bit(), out);
+    write_framing(plan.framing, length, out);
+    if let Some(protocol) = plan.upgrade {
+        out.extend_from_slice(b"Connection: upgrade\r\nUpgrade: ");
+        out.extend_from_slice(protocol);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// How a response goes to its client.
@@ -77,9 +144,48 @@ pub struct ResponsePlan<'a> {
     pub date: &'a HttpDate,
 }
 
-/// Appends the response head for an HTTP/1 client. Works for 1xx heads too.
-pub fn response(_head: &ResponseHead, _plan: &ResponsePlan<'_>, _out: &mut Vec<u8>) {
-    unimplemented!()
+/// Appends the response head for an HTTP/1 client. Works for 1xx heads too: they get neither date, ids nor connection fields.
+pub fn response(head: &ResponseHead, plan: &ResponsePlan<'_>, out: &mut Vec<u8>) {
+    out.reserve(head.bytes.len() + 160);
+    status_line(head.status, head.reason.of(&head.bytes), out);
+    let interim = head.status < 200;
+    let mut drop = HOP_BY_HOP;
+    if !plan.trailers {
+        drop |= HeaderId::Trailer.bit();
+    }
+    let length = length_line(plan.framing, &head.facts, &mut drop);
+    let mut edits = Edits::of(plan.ops);
+    if interim {
+        edits = Edits::default();
+    } else if let Some(name) = plan.forwarding.request_id.as_deref() {
+        if name == "x-request-id" {
+            drop |= HeaderId::XRequestId.bit();
+        } else {
+            edits.names.push(name.as_bytes());
+        }
+    }
+    drop |= edits.ids;
+    copy(&head.bytes, &head.fields, &head.facts, drop, &edits, out);
+    if !interim {
+        if !head.facts.has(HeaderId::Date) && edits.ids & HeaderId::Date.bit() == 0 {
+            write_date(plan.date, out);
+        }
+        if let Some(via) = plan.forwarding.via.as_deref().filter(|_| edits.ids & HeaderId::Via.bit() == 0) {
+            forward::write_via(head.version, via, out);
+        }
+        write_id(plan.forwarding, plan.ids, edits.ids, out);
+        write_edits(plan.ops, 0, out);
+        write_framing(plan.framing, length, out);
+    }
+    if plan.upgrade && head.status == 101 {
+        out.extend_from_slice(b"Connection: upgrade\r\n");
+        if let Some(protocol) = head.get(HeaderId::Upgrade) {
+            write_field(b"Upgrade", protocol, out);
+        }
+    } else if !interim {
+        write_connection(plan.version, plan.keep_alive && plan.framing != Framing::UntilClose, out);
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// How one of Titan's own answers goes to its client.
@@ -102,6 +208,193 @@ pub struct AnswerPlan<'a> {
 }
 
 /// Appends a whole answer: head with Content-Length and Date, and body.
-pub fn answer(_answer: &Answer, _plan: &AnswerPlan<'_>, _out: &mut Vec<u8>) {
-    unimplemented!()
+pub fn answer(answer: &Answer, plan: &AnswerPlan<'_>, out: &mut Vec<u8>) {
+    out.reserve(answer.body.len() + 256);
+    status_line(answer.status, b"", out);
+    let merged;
+    let ops = match (answer.headers.is_empty(), plan.ops.is_empty()) {
+        (true, _) => plan.ops,
+        (_, true) => &answer.headers,
+        _ => {
+            let mut both = answer.headers.clone();
+            both.extend(plan.ops);
+            merged = both;
+            &merged
+        }
+    };
+    let edits = Edits::of(ops);
+    if edits.ids & HeaderId::Date.bit() == 0 {
+        write_date(plan.date, out);
+    }
+    if let Some(ids) = plan.ids {
+        write_id(plan.forwarding, ids, edits.ids, out);
+    }
+    write_edits(ops, 0, out);
+    let bodiless = answer.status < 200 || answer.status == 204 || answer.status == 304;
+    if !bodiless {
+        write_framing(Framing::Length(answer.body.len() as u64), true, out);
+    }
+    write_connection(plan.version, plan.keep_alive, out);
+    out.extend_from_slice(b"\r\n");
+    if !bodiless && !plan.head_only {
+        out.extend_from_slice(&answer.body);
+    }
 }
+
+/// What edits and other rules take off beside the mask of ids.
+#[derive(Default)]
+struct Edits<'a> {
+    /// Known names that an edit replaces or removes.
+    ids: u64,
+    /// Other such names.
+    names: SmallVec<[&'a [u8]; 6]>,
+    /// Fields whose name is one of these, or a header that Titan takes decisions by, but for `_` in place of `-`, go too.
+    aliases: bool,
+}
+
+impl<'a> Edits<'a> {
+    fn of(ops: &'a HeaderOps) -> Self {
+        let mut edits = Self::default();
+        for op in ops.iter() {
+            if let HeaderOp::Set(name, _) | HeaderOp::Remove(name) = op {
+                match header_id(name) {
+                    HeaderId::Other | HeaderId::Claim => edits.names.push(name),
+                    id => edits.ids |= id.bit() & !RESERVED,
+                }
+            }
+        }
+        edits
+    }
+}
+
+/// Copies the field lines that stay.
+fn copy(bytes: &[u8], fields: &Fields, facts: &Facts, drop: u64, edits: &Edits<'_>, out: &mut Vec<u8>) {
+    let (Some(first), Some(end)) = (fields.first(), bytes.len().checked_sub(2)) else { return };
+    let plain = edits.names.is_empty() && !edits.aliases && !facts.listed;
+    if plain && facts.ids & drop == 0 {
+        out.extend_from_slice(&bytes[first.name.start as usize..end]);
+        return;
+    }
+    let listed = if facts.listed { listed_names(bytes, fields) } else { SmallVec::new() };
+    // A run of lines that stay begins at the first one's name and ends where the next line that goes begins.
+    let mut run = None;
+    for f in fields {
+        let goes = drop & f.id.bit() != 0 || (!plain && f.id.is_generic() && named(f.name.of(bytes), f.underscore, edits, &listed));
+        if !goes {
+            run.get_or_insert(f.name.start as usize);
+        } else if let Some(start) = run.take() {
+            out.extend_from_slice(&bytes[start..f.name.start as usize]);
+        }
+    }
+    if let Some(start) = run {
+        out.extend_from_slice(&bytes[start..end]);
+    }
+}
+
+/// Names in `Connection`. Only names without an id count: every field that Titan knows is either hop-by-hop anyway or end-to-end.
+fn listed_names<'a>(bytes: &'a [u8], fields: &Fields) -> SmallVec<[&'a [u8]; 6]> {
+    let values = fields.iter().filter(|f| f.id == HeaderId::Connection).map(|f| f.value.of(bytes));
+    values.flat_map(token::list).filter(|n| header_id(n).is_generic()).collect()
+}
+
+#[cold]
+fn named(name: &[u8], underscore: bool, edits: &Edits<'_>, listed: &[&[u8]]) -> bool {
+    let same = |n: &&[u8]| n.eq_ignore_ascii_case(name);
+    if edits.names.iter().any(same) || listed.iter().any(same) {
+        return true;
+    }
+    let fold = |b: &u8| if *b == b'_' { b'-' } else { b.to_ascii_lowercase() };
+    let alias = |n: &&[u8]| n.len() == name.len() && n.iter().map(fold).eq(name.iter().map(fold));
+    edits.aliases && underscore && (forward::aliases_trusted(name) || edits.names.iter().any(alias))
+}
+
+/// Drops the received Content-Length unless it is the right one; whether it must be written.
+fn length_line(framing: Framing, facts: &Facts, drop: &mut u64) -> bool {
+    let kept = match framing {
+        Framing::Headless => true,
+        Framing::Length(n) => facts.length == Some(n),
+        _ => false,
+    };
+    if !kept {
+        *drop |= HeaderId::ContentLength.bit();
+    }
+    !kept
+}
+
+fn write_framing(framing: Framing, length: bool, out: &mut Vec<u8>) {
+    match framing {
+        Framing::Length(n) if length => {
+            out.extend_from_slice(b"Content-Length: ");
+            out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        _ => {}
+    }
+}
+
+fn write_connection(version: Version, keep_alive: bool, out: &mut Vec<u8>) {
+    if !keep_alive {
+        out.extend_from_slice(b"Connection: close\r\n");
+    } else if version == Version::H10 {
+        out.extend_from_slice(b"Connection: keep-alive\r\n");
+    }
+}
+
+fn write_date(date: &HttpDate, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Date: ");
+    out.extend_from_slice(&date.0);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_id(forwarding: &Forwarding, ids: &RequestIds, except: u64, out: &mut Vec<u8>) {
+    match forwarding.request_id.as_deref() {
+        Some("x-request-id") if except & HeaderId::XRequestId.bit() == 0 => write_field(b"X-Request-Id", &ids.request_id, out),
+        None | Some("x-request-id") => {}
+        Some(name) => write_field(name.as_bytes(), &ids.request_id, out),
+    }
+}
+
+/// Writes the edits that nothing later on the same name undoes.
+fn write_edits(ops: &HeaderOps, except: u64, out: &mut Vec<u8>) {
+    for (i, op) in ops.iter().enumerate() {
+        let (HeaderOp::Add(name, value) | HeaderOp::Set(name, value)) = op else { continue };
+        let undone = ops.iter().skip(i + 1).any(|later| matches!(later, HeaderOp::Set(n, _) | HeaderOp::Remove(n) if n == name));
+        if !undone && token::is_token(name) && (RESERVED | except) & header_id(name).bit() == 0 {
+            write_field(name, value, out);
+        }
+    }
+}
+
+/// Writes a field line. Values from policies may hold a client's bytes: a control byte among them becomes a space.
+fn write_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    let start = out.len();
+    out.extend_from_slice(value);
+    if !token::is_value(value) {
+        out[start..].iter_mut().filter(|b| !token::is(**b, token::VALUE)).for_each(|b| *b = b' ');
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn status_line(status: u16, received: &[u8], out: &mut Vec<u8>) {
+    if status == 200 && (received.is_empty() || received == b"OK") {
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+        return;
+    }
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(itoa::Buffer::new().format(status).as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(if received.is_empty() { reason(status).as_bytes() } else { received });
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The registered reason phrase of a status; empty for others.
+pub fn reason(status: u16) -> &'static str {
+    http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("")
+}
+
+#[cfg(test)]
+#[path = "encode_tests.rs"]
+mod tests;

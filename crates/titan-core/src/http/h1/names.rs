@@ -45,8 +45,20 @@ macro_rules! known {
             })+
             _ => {}
         }
-        HeaderId::Other
+        if is_claim(a, $name) { HeaderId::Claim } else { HeaderId::Other }
     }};
+}
+
+/// Whether a name that is not known begins like one in which a proxy says what it received.
+#[inline(always)]
+fn is_claim(first: u64, name: &[u8]) -> bool {
+    const FORWARDED: u64 = word(b"x-forwarded-", 0);
+    const ORIGINAL: u64 = word(b"x-original-", 0);
+    const REWRITE: u64 = word(b"x-rewrite-", 0);
+    (first == FORWARDED || first == ORIGINAL || first == REWRITE)
+        && [&b"x-forwarded-"[..], b"x-original-", b"x-rewrite-"]
+            .iter()
+            .any(|p| name.len() > p.len() && name[..p.len()].eq_ignore_ascii_case(p))
 }
 
 /// Id of a field name in any case. The name must be a token.
@@ -103,7 +115,7 @@ mod tests {
             ("Access-Control-Request-Headers", HeaderId::AccessControlRequestHeaders),
             ("Strict-Transport-Security", HeaderId::StrictTransportSecurity),
             ("x_forwarded_for", HeaderId::Other),
-            ("x-forwarded-fox", HeaderId::Other),
+            ("x-forwarded-fox", HeaderId::Claim),
             ("transfer-xncoding", HeaderId::Other),
             ("tranzfer-encoding", HeaderId::Other),
             ("strict-trXXsport-security", HeaderId::Other),
@@ -112,6 +124,11 @@ mod tests {
             ("h", HeaderId::Other),
             ("", HeaderId::Other),
             ("date~", HeaderId::Other),
+            ("X-Forwarded-Prefix", HeaderId::Claim),
+            ("X-Original-URL", HeaderId::Claim),
+            ("X-Rewrite-URL", HeaderId::Claim),
+            ("X-Forwarded-", HeaderId::Other),
+            ("x-forwardedx", HeaderId::Other),
         ] {
             assert_eq!(header_id(name.as_bytes()), id, "{name}");
         }
