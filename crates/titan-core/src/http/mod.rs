@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod client;
+pub mod cookie;
 pub mod date;
 pub mod forward;
 pub mod h1;

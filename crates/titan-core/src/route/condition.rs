@@ -3,7 +3,8 @@
 use regex::bytes::{Regex, RegexBuilder};
 use smallvec::SmallVec;
 
-use crate::http::head::{HeaderId, Method, RequestHead};
+use crate::http::cookie;
+use crate::http::head::{Method, RequestHead};
 
 /// Known methods in the order in which `Allow` lists them.
 const KNOWN: [(Method, &str); 9] = [
@@ -157,7 +158,7 @@ impl Condition {
         let any = match self.place {
             Place::Header => head.get_all_name(name).any(|value| self.test.holds(value)),
             Place::Query => head.raw_query().is_some_and(|query| query_values(query, name).any(|value| self.test.holds(&decoded(value)))),
-            Place::Cookie => cookie_values(head, name).any(|value| self.test.holds(value)),
+            Place::Cookie => cookie::values(head, name).any(|value| self.test.holds(value)),
         };
         any != self.invert
     }
@@ -180,14 +181,6 @@ impl std::fmt::Display for Condition {
             Test::Regex(regex) => write!(f, " matches {}", regex.as_str()),
         }
     }
-}
-
-/// Every value of a cookie.
-pub fn cookie_values<'a>(head: &'a RequestHead, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-    head.get_all(HeaderId::Cookie).flat_map(|line| line.split(|b| *b == b';')).filter_map(move |pair| {
-        let at = memchr::memchr(b'=', pair)?;
-        (pair[..at].trim_ascii() == name).then(|| pair[at + 1..].trim_ascii())
-    })
 }
 
 /// Every value of a query parameter, still encoded.
@@ -233,7 +226,7 @@ pub(super) fn last_line(text: &str) -> &str {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::http::head::{Field, Fields, Span, Version};
+    use crate::http::head::{Facts, Field, Fields, HeaderId, Span, Version};
 
     /// A head laid out by hand.
     pub(crate) fn head(method: &str, target: &str, headers: &[(&str, &str)]) -> RequestHead {
@@ -249,6 +242,7 @@ pub(crate) mod tests {
         let query = query.map(&mut span);
         let mut authority = Span::default();
         let mut fields = Fields::new();
+        let mut ids = 0;
         for (name, value) in headers {
             let id = match name.to_ascii_lowercase().as_str() {
                 "cookie" => HeaderId::Cookie,
@@ -260,10 +254,21 @@ pub(crate) mod tests {
             if id == HeaderId::Host {
                 authority = field.value;
             }
+            ids |= id.bit();
             fields.push(field);
         }
         let method = KNOWN.iter().find(|(_, name)| *name == method).map_or(Method::Other, |(m, _)| *m);
-        RequestHead { bytes, method, method_span, path, query, authority, version: Version::H11, fields, facts: Default::default() }
+        RequestHead {
+            bytes,
+            method,
+            method_span,
+            path,
+            query,
+            authority,
+            version: Version::H11,
+            fields,
+            facts: Facts { ids, ..Facts::default() },
+        }
     }
 
     fn condition(place: Place, name: &str, test: Test, invert: bool) -> Condition {

@@ -26,7 +26,7 @@ impl RetryBudget {
         Self { percent, slots: Default::default() }
     }
 
-    /// Counts a request (not its retries). `now` in milliseconds of [`super::clock`].
+    /// Counts a request (not its retries). `now` in milliseconds of [`crate::rt::clock`].
     pub fn request(&self, now: u64) {
         self.slot(now).requests.fetch_add(1, Relaxed);
     }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::balance::Balance;
+
 /// Protocol spoken to the backends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Protocol {
@@ -110,4 +112,93 @@ pub struct BreakerSettings {
     pub timeout: Duration,
     /// Window in which failures are counted.
     pub window: Duration,
+}
+
+/// Everything that an upstream is told by its configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Algorithm.
+    pub balance: Balance,
+    /// Protocol spoken to the endpoints.
+    pub protocol: Protocol,
+    /// TLS towards the endpoints; `None` = plain.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Name sent by SNI and verified instead of the backend's host.
+    pub sni: Option<String>,
+    /// What the Host header becomes.
+    pub host: HostRule,
+    /// Retries.
+    pub retry: Retry,
+    /// Retries in percent of requests.
+    pub budget_percent: f64,
+    /// Keep-alive pool.
+    pub pool: PoolLimits,
+    /// Time limits.
+    pub timeouts: Timeouts,
+    /// Passive ejection.
+    pub outlier: Option<OutlierSettings>,
+    /// Circuit breaker.
+    pub breaker: Option<BreakerSettings>,
+    /// A backend that comes back grows to its full weight over this time.
+    pub slow_start: Duration,
+    /// Active health checks.
+    pub health: Option<HealthSettings>,
+}
+
+/// A backend as configured: stands for every address its host resolves to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Backend {
+    /// IP address or DNS name, `_service._proto.name` for SRV.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Share of each of its endpoints.
+    pub weight: u32,
+    /// Open connections to each of its endpoints.
+    pub max_connections: u32,
+}
+
+/// Active health check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthSettings {
+    /// Kind of probe.
+    pub probe: Probe,
+    /// Between two probes of one endpoint (± 10 % jitter).
+    pub interval: Duration,
+    /// One probe's time.
+    pub timeout: Duration,
+    /// Port; `None` = the endpoint's.
+    pub port: Option<u16>,
+    /// Successes in a row that make it healthy.
+    pub healthy_threshold: u32,
+    /// Failures in a row that make it unhealthy.
+    pub unhealthy_threshold: u32,
+}
+
+/// Kind of probe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// GET over HTTP/1.1.
+    Http {
+        /// Request target.
+        path: String,
+        /// Host header; `None` = the backend's.
+        host: Option<String>,
+        /// Accepted statuses; empty = 200–399.
+        statuses: Vec<u16>,
+        /// The body's first 64 KiB must contain this.
+        body_contains: Option<String>,
+    },
+    /// A connection is accepted (and TLS agreed where the upstream has it).
+    Tcp,
+    /// `grpc.health.v1.Health/Check`.
+    Grpc {
+        /// Service asked about; empty = the server as a whole.
+        service: String,
+    },
+}
+
+/// A duration in the unit of [`crate::rt::clock`].
+pub(crate) fn millis(duration: Duration) -> u64 {
+    duration.as_millis().min(u128::from(u64::MAX / 4)) as u64
 }
