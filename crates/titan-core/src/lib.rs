@@ -15,6 +15,7 @@ pub mod balance;
 pub mod body;
 pub mod config;
 pub mod error;
+pub mod explain;
 pub mod gateway;
 pub mod http;
 pub mod listener;

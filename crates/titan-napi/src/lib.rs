@@ -1,1 +1,18 @@
-//! The Node.js binding.
+//! The Node.js binding of `titan-core`, and the only user of napi.
+//!
+//! Rules of this crate: work that can block runs on a thread of its own and settles a promise; nothing here waits on the JavaScript
+//! thread. Outcomes are values ([`outcome::Outcome`]), turned into coded errors by `src/native.ts`. No panic crosses: promises catch it,
+//! synchronous functions carry `catch_unwind`. Functions handed in by JavaScript are weak, so that they never keep a process alive; the
+//! one promise of [`gateway::NativeGateway::closed`] does, for as long as the gateway runs.
+
+mod certificate;
+mod config;
+mod gateway;
+mod metrics;
+mod outcome;
+mod promise;
+mod system;
+
+/// A gateway allocates on many threads and frees on others (buffers, snapshots): mimalloc keeps that cheap and returns memory.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

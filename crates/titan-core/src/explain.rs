@@ -1,0 +1,285 @@
+//! Which route a request would take, and why: `titan explain`. Nothing is sent; the same code decides as for a real request.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Issue, compile, raw};
+use crate::http::head::RequestHead;
+use crate::http::{h1, host, path};
+use crate::policy::{self, Policies, Services};
+use crate::route::router::Considered;
+use crate::route::{Action, Found, MatchInput, Params, Route};
+use crate::snapshot::Snapshot;
+
+/// A request to explain.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Method.
+    pub method: String,
+    /// Value of Host.
+    pub host: String,
+    /// Path and query as they stand on the wire.
+    pub target: String,
+    /// Header fields besides Host.
+    #[serde(default)]
+    pub headers: Vec<(String, String)>,
+    /// The client's address.
+    #[serde(default = "localhost")]
+    pub client_ip: IpAddr,
+}
+
+/// What would become of it.
+#[derive(Debug, Default, Serialize)]
+pub struct Explanation {
+    /// `route`, `refused` (400), `method_not_allowed` (405) or `no_route` (404).
+    pub outcome: &'static str,
+    /// Why it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Value of `Allow` where only the method is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow: Option<String>,
+    /// Host that is matched.
+    pub host: String,
+    /// Path that is matched, after normalisation.
+    pub path: String,
+    /// Whether a CORS preflight was matched on the method that it asks about.
+    pub preflight: bool,
+    /// The route taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<Taken>,
+    /// Every route whose host and path match, in the order in which they are tried.
+    pub considered: Vec<Candidate>,
+    /// Policies in the order in which they run.
+    pub policies: Vec<Step>,
+}
+
+/// The route taken.
+#[derive(Debug, Serialize)]
+pub struct Taken {
+    /// Name.
+    pub name: String,
+    /// Path pattern.
+    pub pattern: String,
+    /// Values of its parameters.
+    pub params: Vec<(String, String)>,
+    /// What it does.
+    pub action: Does,
+}
+
+/// What a route does with the request.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Does {
+    /// Forwards it.
+    Proxy {
+        /// The upstream that this request is given to.
+        upstream: String,
+        /// Shares, where there are several upstreams.
+        split: Vec<(String, u32)>,
+        /// Path and query that are forwarded.
+        target: String,
+        /// Backends it may go to, with the Host that each is sent.
+        backends: Vec<Backend>,
+    },
+    /// Redirects.
+    Redirect {
+        /// Status.
+        status: u16,
+        /// Value of Location.
+        location: String,
+    },
+    /// Gives a fixed answer.
+    Fixed {
+        /// Status.
+        status: u16,
+    },
+    /// Refuses it: the rewritten path is not a path.
+    Refused {
+        /// Why.
+        message: String,
+    },
+}
+
+/// A backend that may be chosen.
+#[derive(Debug, Serialize)]
+pub struct Backend {
+    /// `host:port`.
+    pub backend: String,
+    /// Share.
+    pub weight: u32,
+    /// Host header that it is sent.
+    pub host: String,
+}
+
+/// A route that was considered.
+#[derive(Debug, Serialize)]
+pub struct Candidate {
+    /// Name.
+    pub route: String,
+    /// Path pattern.
+    pub pattern: String,
+    /// Whether it is the one taken.
+    pub taken: bool,
+    /// Why not.
+    pub because: String,
+}
+
+/// A policy at its place in the order.
+#[derive(Debug, Serialize)]
+pub struct Step {
+    /// Name.
+    pub name: String,
+    /// Type.
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+/// Explains `request` under `config`. Nothing of `config` is started.
+pub fn explain(config: &raw::Config, request: &Request) -> Result<Explanation, Vec<Issue>> {
+    let snapshot = compile::compile(config, None)?;
+    let (policies, _) = policy::compile(&config.policies, None, &Services::default());
+    Ok(decide(config, &snapshot, &policies, request))
+}
+
+fn decide(config: &raw::Config, snapshot: &Snapshot, policies: &Policies, request: &Request) -> Explanation {
+    let head = match head_of(request) {
+        Ok(head) => head,
+        Err(message) => return refused(message),
+    };
+    let (name, normal) = match (host::normalise(head.authority_bytes()), path::normalise(head.raw_path())) {
+        (Ok(name), Ok(normal)) => (name.name, normal.0),
+        (Err(error), _) | (_, Err(error)) => return refused(error.detail.into_owned()),
+    };
+    let asked = policy::preflight_method(&head);
+    let mut input = MatchInput { host: name.as_bytes(), path: &normal, method: asked.unwrap_or(head.method_bytes()), head: &head };
+    let mut found = snapshot.router.find(&input);
+    let mut preflight = asked.is_some();
+    if preflight && !matches!(&found, Found::Route(index, _) if snapshot.routes[*index].chain.answers_preflight()) {
+        // Nobody answers it here: it is an OPTIONS request like another.
+        preflight = false;
+        input.method = head.method_bytes();
+        found = snapshot.router.find(&input);
+    }
+    let taken = match &found {
+        Found::Route(index, _) => Some(*index),
+        _ => None,
+    };
+    let indices = taken.map_or(&config.global[..], |index| &config.routes[index].policies[..]);
+    let mut out = Explanation {
+        host: name.to_string(),
+        path: text(&normal),
+        preflight,
+        considered: snapshot.router.considered(&input).iter().map(|one| candidate(snapshot, one, taken, input.method)).collect(),
+        policies: policies.order(indices).into_iter().map(|(name, kind)| Step { name: name.into(), kind: kind.into() }).collect(),
+        ..Explanation::default()
+    };
+    match found {
+        Found::Route(index, params) => {
+            let route = &snapshot.routes[index];
+            out.outcome = "route";
+            out.route = Some(Taken {
+                name: route.name.to_string(),
+                pattern: route.pattern.to_string(),
+                params: named(route, &params, &normal),
+                action: does(config, route, &head, &params, &normal, request.client_ip),
+            });
+        }
+        Found::MethodNotAllowed(allow) => {
+            out.outcome = "method_not_allowed";
+            out.allow = Some(allow);
+        }
+        Found::None => out.outcome = "no_route",
+    }
+    out
+}
+
+fn does(config: &raw::Config, route: &Route, head: &RequestHead, params: &Params, normal: &[u8], client: IpAddr) -> Does {
+    match &route.action {
+        Action::Redirect(redirect) => {
+            Does::Redirect { status: redirect.status, location: text(&redirect.location(normal, params, head.raw_query())) }
+        }
+        Action::Fixed(answer) => Does::Fixed { status: answer.status },
+        Action::Proxy(proxy) => match proxy.forward(normal, params, head.raw_query()) {
+            Err(error) => Does::Refused { message: error.detail.into_owned() },
+            Ok(forward) => {
+                let upstream = proxy.choose(head, client);
+                let query = forward.query.as_deref().map(|query| format!("?{}", text(query))).unwrap_or_default();
+                let split = match &proxy.targets[..] {
+                    [_] => Vec::new(),
+                    targets => targets.iter().map(|target| (target.upstream.name.to_string(), target.weight)).collect(),
+                };
+                let raw = config.upstreams.iter().find(|one| one.name == *upstream.name);
+                Does::Proxy {
+                    upstream: upstream.name.to_string(),
+                    split,
+                    target: text(&forward.path) + &query,
+                    backends: raw.map(|raw| backends(raw, head)).unwrap_or_default(),
+                }
+            }
+        },
+    }
+}
+
+fn backends(upstream: &raw::Upstream, head: &RequestHead) -> Vec<Backend> {
+    let usual = if upstream.tls.is_some() { 443 } else { 80 };
+    let of = |backend: &raw::Backend| Backend {
+        backend: format!("{}:{}", backend.host, backend.port),
+        weight: backend.weight,
+        host: match &upstream.host {
+            raw::HostHeader::Preserve => text(head.authority_bytes()),
+            raw::HostHeader::Backend if backend.port == usual => backend.host.clone(),
+            raw::HostHeader::Backend => format!("{}:{}", backend.host, backend.port),
+            raw::HostHeader::Fixed(value) => value.clone(),
+        },
+    };
+    upstream.backends.iter().filter(|backend| backend.weight > 0).map(of).collect()
+}
+
+fn candidate(snapshot: &Snapshot, one: &Considered, taken: Option<usize>, method: &[u8]) -> Candidate {
+    let route = &snapshot.routes[one.route];
+    let chosen = taken == Some(one.route);
+    let because = if chosen {
+        String::new()
+    } else if let Some(methods) = one.wrong_method {
+        format!("it takes {} and not {}", methods.names().join(", "), text(method))
+    } else if one.failed.is_empty() {
+        "a route before it matches too".into()
+    } else {
+        let failed: Vec<_> = one.failed.iter().map(ToString::to_string).collect();
+        format!("this does not hold: {}", failed.join("; "))
+    };
+    Candidate { route: route.name.to_string(), pattern: route.pattern.to_string(), taken: chosen, because }
+}
+
+fn named(route: &Route, params: &Params, normal: &[u8]) -> Vec<(String, String)> {
+    let value = |(index, name): (usize, &std::sync::Arc<str>)| Some((name.to_string(), text(params.at(index, normal)?)));
+    route.param_names.iter().enumerate().filter_map(value).collect()
+}
+
+fn head_of(request: &Request) -> Result<RequestHead, String> {
+    let fields = request.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect::<String>();
+    let lines =
+        [request.method.as_str(), &request.target, &request.host].into_iter().chain(request.headers.iter().flat_map(|(n, v)| [&**n, &**v]));
+    // The head is put together as text, so that the strict parser judges it; a line break would make it another head.
+    if lines.flat_map(str::bytes).any(|byte| byte == b'\r' || byte == b'\n') {
+        return Err("a line break in the request".into());
+    }
+    let Request { method, target, host, .. } = request;
+    let head = format!("{method} {target} HTTP/1.1\r\nhost: {host}\r\n{fields}\r\n");
+    h1::parse::request_from(head.as_bytes()).map_err(|error| error.detail.into_owned())
+}
+
+fn refused(message: String) -> Explanation {
+    Explanation { outcome: "refused", message: Some(message), ..Explanation::default() }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn localhost() -> IpAddr {
+    IpAddr::V4(Ipv4Addr::LOCALHOST)
+}

@@ -1,0 +1,173 @@
+//! The gateway as JavaScript sees it.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use napi::bindgen_prelude::{Function, Object, Unknown};
+use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use napi::{Env, Error, Result, Status};
+use napi_derive::napi;
+use serde_json::json;
+use titan_core::gateway::{Event, Gateway, Host};
+
+use crate::config::parse;
+use crate::metrics::MetricsBridge;
+use crate::outcome::Outcome;
+use crate::{promise, system};
+
+/// Calls JavaScript with an event; weak, bounded: what JavaScript is too stuck to hear is dropped.
+type Tell = ThreadsafeFunction<String, Unknown<'static>, String, Status, false, true, 4096>;
+
+/// A data plane. Starts once.
+#[napi]
+pub struct NativeGateway {
+    core: Arc<OnceLock<Gateway>>,
+    tell: Arc<Tell>,
+    metrics: Arc<MetricsBridge>,
+}
+
+#[napi]
+impl NativeGateway {
+    /// `on_event` gets each event as JSON `{level, name, message, fields}`; `on_metrics` is asked for the metrics page and answers
+    /// through `answerMetrics`.
+    #[napi(constructor)]
+    pub fn new(
+        #[napi(ts_arg_type = "(event: string) => void")] on_event: Function<'_, String, Unknown<'static>>,
+        #[napi(ts_arg_type = "(id: number) => void")] on_metrics: Function<'_, u32, Unknown<'static>>,
+    ) -> Result<Self> {
+        let tell = on_event.build_threadsafe_function().weak::<true>().max_queue_size::<4096>().build()?;
+        let ask = on_metrics.build_threadsafe_function().weak::<true>().max_queue_size::<16>().build()?;
+        Ok(Self { core: Arc::default(), tell: Arc::new(tell), metrics: MetricsBridge::new(ask) })
+    }
+
+    /// Compiles the configuration, binds its listeners, starts the shards. With `inherit`, sockets handed over by systemd are used.
+    #[napi(ts_return_type = "Promise<Outcome>")]
+    pub fn start<'env>(&self, env: &'env Env, config: String, inherit: bool) -> Result<Object<'env>> {
+        let (core, tell, metrics) = (self.core.clone(), self.tell.clone(), self.metrics.clone());
+        promise::spawn(env, "titan-start", move || {
+            if core.get().is_some() {
+                return Outcome::fail("TITAN_STATE", "the gateway was started before");
+            }
+            let config = match parse(&config) {
+                Ok(config) => config,
+                Err(outcome) => return outcome,
+            };
+            let host = Host {
+                metrics: Some(metrics),
+                events: Some(Arc::new(move |event: Event| {
+                    tell.call(event_json(&event), ThreadsafeFunctionCallMode::NonBlocking);
+                })),
+                inherited: if inherit { system::inherited() } else { Vec::new() },
+            };
+            match Gateway::start(config, host) {
+                Ok(gateway) => match core.set(gateway) {
+                    Ok(()) => Outcome::ok(Some(1)),
+                    Err(second) => {
+                        second.stop();
+                        Outcome::fail("TITAN_STATE", "the gateway was started twice at once")
+                    }
+                },
+                Err(issues) => Outcome::refused(issues),
+            }
+        })
+    }
+
+    /// Compiles another configuration and publishes it to every shard. On failure nothing changed.
+    #[napi(ts_return_type = "Promise<Outcome>")]
+    pub fn apply<'env>(&self, env: &'env Env, config: String) -> Result<Object<'env>> {
+        let core = self.core.clone();
+        promise::spawn(env, "titan-apply", move || {
+            let Some(gateway) = core.get() else { return not_started() };
+            match parse(&config) {
+                Ok(config) => match gateway.apply(config) {
+                    Ok(generation) => Outcome::ok(Some(generation)),
+                    Err(issues) => Outcome::refused(issues),
+                },
+                Err(outcome) => outcome,
+            }
+        })
+    }
+
+    /// Resolves when the gateway has ended. Until then, Node's event loop stays alive.
+    #[napi(ts_return_type = "Promise<Outcome>")]
+    pub fn closed<'env>(&self, env: &'env Env) -> Result<Object<'env>> {
+        let core = self.core.clone();
+        promise::spawn(env, "titan-closed", move || {
+            let Some(gateway) = core.get() else { return not_started() };
+            match tokio::runtime::Builder::new_current_thread().build() {
+                Ok(runtime) => {
+                    runtime.block_on(gateway.closed());
+                    Outcome::ok(None)
+                }
+                Err(error) => Outcome::fail("TITAN_START", format!("no runtime to wait on: {error}")),
+            }
+        })
+    }
+
+    /// Begins to drain; `closed` resolves at its end.
+    #[napi(catch_unwind)]
+    pub fn drain(&self) {
+        if let Some(gateway) = self.core.get() {
+            gateway.drain();
+        }
+    }
+
+    /// Cuts every connection and ends.
+    #[napi(catch_unwind)]
+    pub fn stop(&self) {
+        if let Some(gateway) = self.core.get() {
+            gateway.stop();
+        }
+    }
+
+    /// JSON `[{name, address, port}]`.
+    #[napi(catch_unwind)]
+    pub fn addresses(&self) -> Result<String> {
+        let addresses = self.running()?.addresses();
+        let list: Vec<_> =
+            addresses.iter().map(|(name, at)| json!({"name": name, "address": at.ip().to_string(), "port": at.port()})).collect();
+        Ok(serde_json::Value::from(list).to_string())
+    }
+
+    /// JSON: lifecycle, generation, listeners, upstreams.
+    #[napi(catch_unwind)]
+    pub fn status(&self) -> Result<String> {
+        Ok(self.running()?.status_json())
+    }
+
+    /// JSON: every native metric family.
+    #[napi(catch_unwind)]
+    pub fn metrics(&self) -> Result<String> {
+        Ok(self.running()?.metrics_json())
+    }
+
+    /// The metrics page that was asked for with `id`; without a body, `reason` says why there is none.
+    #[napi(catch_unwind)]
+    pub fn answer_metrics(&self, id: u32, content_type: String, body: Option<String>, reason: Option<String>) {
+        let reply = match body {
+            Some(body) => Ok((content_type, Bytes::from(body))),
+            None => Err(reason.unwrap_or_else(|| "no reason given".into())),
+        };
+        self.metrics.answer(id, reply);
+    }
+
+    fn running(&self) -> Result<&Gateway> {
+        self.core.get().ok_or_else(|| Error::new(Status::GenericFailure, "the gateway was not started"))
+    }
+}
+
+impl Drop for NativeGateway {
+    /// The JavaScript object is gone, for instance because its worker ended: nobody could stop the shards later.
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn not_started() -> Outcome {
+    Outcome::fail("TITAN_STATE", "the gateway was not started")
+}
+
+fn event_json(event: &Event) -> String {
+    let fields: serde_json::Map<_, _> = event.fields.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+    json!({"level": event.level, "name": event.name, "message": event.message, "fields": fields}).to_string()
+}
