@@ -1,0 +1,103 @@
+import type { IncomingMessage } from "node:http";
+import { TitanError } from "../errors.ts";
+import type { Gateway } from "../gateway/gateway.ts";
+import type { ExplainRequest } from "../gateway/types.ts";
+import { version } from "../version.ts";
+
+/** An answer of the admin listener or the control socket. */
+export interface Reply {
+  status: number;
+  contentType: string;
+  headers?: Record<string, string>;
+  body: string;
+}
+
+/** An answer in JSON. */
+export function json(status: number, value: unknown, headers: Record<string, string> = {}): Reply {
+  return { status, contentType: "application/json", headers, body: `${JSON.stringify(value)}\n` };
+}
+
+type Handler = (gateway: Gateway, request: IncomingMessage) => unknown;
+
+/**
+ * State and control, the same over the admin listener and the control socket. A method that changes something is POST and must carry
+ * `X-Titan-Admin`: a form of a foreign web page can send the one but not the other.
+ */
+const ROUTES: Record<string, Handler> = {
+  "GET /_admin/status": (gateway) => describe(gateway),
+  "GET /_admin/routes": (gateway) => gateway.routes(),
+  "GET /_admin/config": (gateway) => redact(gateway.config),
+  "POST /_admin/explain": async (gateway, request) => gateway.explain((await body(request)) as ExplainRequest),
+  "POST /_admin/reload": async (gateway) => ({ generation: await gateway.reload(), file: gateway.file }),
+  "POST /_admin/drain": (gateway) => {
+    // Its end is the end of this server too, so it is not waited for.
+    void gateway.close();
+    return { state: "draining" };
+  },
+};
+
+/** Answers a request. */
+export async function route(gateway: Gateway, request: IncomingMessage, url: URL): Promise<Reply> {
+  const method = request.method === "HEAD" ? "GET" : (request.method ?? "GET");
+  const handler = ROUTES[`${method} ${url.pathname}`];
+  if (!handler) {
+    const allow = Object.keys(ROUTES).flatMap((key) =>
+      key.endsWith(` ${url.pathname}`) ? [key.split(" ")[0] ?? ""] : [],
+    );
+    if (allow.length > 0) return json(405, { error: "method_not_allowed" }, { allow: allow.join(", ") });
+    return json(404, { error: "not_found", message: `The admin API has no ${url.pathname}.` });
+  }
+  if (method === "POST" && request.headers["x-titan-admin"] === undefined) {
+    return json(403, { error: "forbidden", message: "A change needs the header X-Titan-Admin: 1." });
+  }
+  try {
+    return json(200, await handler(gateway, request));
+  } catch (error) {
+    if (!(error instanceof TitanError)) throw error;
+    return json(error.exitCode === 2 ? 422 : 409, { error: error.toJSON() });
+  }
+}
+
+/** What `titan status` shows. */
+export function describe(gateway: Gateway): Record<string, unknown> {
+  return {
+    version,
+    pid: process.pid,
+    state: gateway.state,
+    file: gateway.file ?? null,
+    uptime_seconds: Math.round(process.uptime()),
+    admin: gateway.adminAddress() ?? null,
+    warnings: gateway.warnings.length,
+    ...gateway.status(),
+  };
+}
+
+const SECRET = /secret|token|password|passphrase|private/i;
+
+/** The configuration without anything that is named like a secret. */
+export function redact(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(redact);
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, inner]) => {
+      const hide = SECRET.test(key) && !/(path|file|name)$/.test(key) && inner !== undefined && inner !== null;
+      return [key, hide ? "[redacted]" : redact(inner)];
+    }),
+  );
+}
+
+async function body(request: IncomingMessage): Promise<object> {
+  let text = "";
+  request.setEncoding("utf8");
+  for await (const chunk of request) {
+    text += chunk;
+    if (text.length > 65_536) throw new TitanError("TITAN_USAGE", "The request is larger than 64 KiB.");
+  }
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === "object" && value !== null) return value;
+  } catch {
+    // Said below.
+  }
+  throw new TitanError("TITAN_USAGE", "The request's body must be a JSON object.");
+}

@@ -1,0 +1,28 @@
+/** A configuration for commands that start nothing. */
+import { findConfigFile, type Loaded, type LoadResult, loadConfig } from "../config/index.ts";
+import { refusal } from "../gateway/gateway.ts";
+import { loadNative } from "../native.ts";
+
+interface Options {
+  strict?: boolean;
+}
+
+/** Validates a file the whole way: its text, then certificates and patterns in the data plane. Problems are values here. */
+export async function inspect(file: string | undefined, options: Options): Promise<LoadResult> {
+  // The demo's backend is not started for a look at its configuration.
+  const echo = { host: "127.0.0.1", port: 9 };
+  const result = await loadConfig(file ?? findConfigFile(), { echo, ...(options.strict && { strict: true }) });
+  if (!result.ok) return result;
+  const native = await loadNative();
+  const outcome = await native.checkConfig(JSON.stringify(result.native));
+  if (outcome.issues.length === 0) return result;
+  const issues = [...result.issues, ...result.locate(outcome.issues)];
+  return { ok: false, ...(result.file !== undefined && { file: result.file }), files: result.files, issues };
+}
+
+/** The same; a refused configuration is thrown. */
+export async function load(file: string | undefined, options: Options = {}): Promise<Loaded> {
+  const result = await inspect(file, options);
+  if (!result.ok) throw refusal(result);
+  return result;
+}

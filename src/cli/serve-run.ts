@@ -1,0 +1,180 @@
+/** What `titan serve` does, apart from its options: start, say where it listens, obey signals. */
+import type { Config } from "../config/index.ts";
+import { messageOf, TitanError } from "../errors.ts";
+import { createGateway, type Gateway, type GatewaySource } from "../gateway/gateway.ts";
+import type { TitanLogger } from "../log/logger.ts";
+import { loadNative } from "../native.ts";
+import { version } from "../version.ts";
+import { out, print } from "./io.ts";
+import type { ServeOptions } from "./serve.ts";
+import type { Watcher } from "./watch.ts";
+
+/** Serves until a signal ends it. */
+export async function run(options: ServeOptions): Promise<void> {
+  const native = await loadNative();
+  const notify = (state: string) => native.notify(state);
+  const source = await sourceOf(options);
+  let log: TitanLogger | undefined;
+  const gateway = createGateway(source, {
+    env: environment(options),
+    ...(options.strict && { strict: true }),
+    // Where nobody configured the admin listener, its port is not worth failing for.
+    admin: source !== undefined && "file" in source ? true : "optional",
+    inheritSockets: true,
+    logger: async (config) => {
+      const { createLogger } = await import("../log/logger.ts");
+      log = await createLogger({ level: config.server.log_level, format: options.logFormat ?? formatOf(config) });
+      return log;
+    },
+  });
+  let closing = false;
+  const close = (signal: string) => {
+    if (closing) {
+      log?.warn(`Second ${signal}: ending at once.`);
+      process.exit(1);
+    }
+    closing = true;
+    notify("STOPPING=1\nSTATUS=draining");
+    log?.info({ signal }, "Draining: requests in flight finish, a second signal ends at once.");
+    gateway.close().catch((error: unknown) => log?.error(messageOf(error)));
+  };
+  process.on("SIGTERM", close);
+  process.on("SIGINT", close);
+  const reload = (reason: string) => {
+    log?.debug({ reason }, "Reloading.");
+    const micros = process.hrtime.bigint() / 1000n;
+    notify(`RELOADING=1\nMONOTONIC_USEC=${micros}`);
+    gateway
+      .reload()
+      .catch(() => undefined) // said by the event below
+      .finally(() => notify("READY=1"));
+  };
+  process.on("SIGHUP", () => reload("SIGHUP"));
+
+  gateway.on("reload", (generation) => {
+    watcher?.refresh();
+    log?.info({ generation, file: gateway.file }, "The new configuration is served.");
+    logWarnings(gateway, log);
+  });
+  gateway.on("reloadRefused", (error) => logRefusal(error, log));
+  let watcher: Watcher | undefined;
+  await gateway.start();
+  if (closing) return;
+  const control = await openControl(gateway, log);
+  gateway.on("close", () => {
+    log?.info("Closed.");
+    control?.close();
+    watcher?.close();
+  });
+  if (options.watch) {
+    const { watchFiles } = await import("./watch.ts");
+    watcher = watchFiles(
+      () => gateway.files,
+      () => reload("file changed"),
+    );
+  }
+  logWarnings(gateway, log);
+  announce(gateway, options, log);
+  notify(`READY=1\nSTATUS=serving ${gateway.addresses().length} listeners`);
+}
+
+async function sourceOf(options: ServeOptions): Promise<GatewaySource> {
+  if (options.config !== undefined) return { file: options.config };
+  const { findConfigFile, upstreamConfig } = await import("../config/index.ts");
+  if (options.upstream === undefined) {
+    const file = findConfigFile();
+    return file === undefined ? undefined : { file };
+  }
+  const { upstream, host, port } = options;
+  const tls = options.tls ? await (await import("./dev-certificate.ts")).devCertificate() : undefined;
+  try {
+    return upstreamConfig({
+      upstream,
+      ...(host !== undefined && { host }),
+      ...(port !== undefined && { port }),
+      ...(tls && { tls }),
+    });
+  } catch (cause) {
+    throw new TitanError("TITAN_USAGE", messageOf(cause), { cause });
+  }
+}
+
+/** Flags are the strongest form of the environment's overrides. */
+function environment(options: ServeOptions): Record<string, string | undefined> {
+  const env = { ...process.env };
+  if (options.logLevel !== undefined) env.TITAN_LOG_LEVEL = options.logLevel;
+  if (options.upstream === undefined) {
+    if (options.port !== undefined) env.TITAN_PORT = String(options.port);
+    if (options.host !== undefined) env.TITAN_HOST = options.host;
+  }
+  return env;
+}
+
+function formatOf(config: Config): "auto" | "json" | "text" {
+  return config.logging.format;
+}
+
+function logWarnings(gateway: Gateway, log: TitanLogger | undefined): void {
+  for (const { message, path, file, line, column } of gateway.warnings)
+    log?.warn({ path, file, line, column }, message);
+}
+
+function logRefusal(error: TitanError, log: TitanLogger | undefined): void {
+  log?.error({ code: error.code }, `RELOAD REFUSED, the old configuration is still served: ${error.message}`);
+  for (const { severity, message, path, file, line, column } of error.issues) {
+    log?.[severity === "error" ? "error" : "warn"]({ path, file, line, column }, message);
+  }
+}
+
+/** The control socket is a convenience: without a place for it (a read-only container), Titan serves all the same. */
+async function openControl(gateway: Gateway, log: TitanLogger | undefined) {
+  const { ControlSocket } = await import("../admin/control.ts");
+  const path = gateway.config.admin.control_socket;
+  try {
+    return await ControlSocket.open(gateway, path);
+  } catch (error) {
+    if (path !== undefined || !(error instanceof TitanError)) {
+      await gateway.close({ force: true });
+      throw error;
+    }
+    log?.warn(
+      { code: error.code },
+      `${error.message} \`titan reload\` and \`titan status\` will not find this process.`,
+    );
+    return undefined;
+  }
+}
+
+function announce(gateway: Gateway, options: ServeOptions, log: TitanLogger | undefined): void {
+  const urls = gateway.addresses().map(({ url }) => url);
+  const admin = gateway.adminAddress();
+  log?.info(
+    {
+      version,
+      pid: process.pid,
+      file: gateway.file,
+      listeners: urls,
+      ...(admin && { admin: `http://${admin.address}:${admin.port}` }),
+    },
+    `Titan serves ${urls.join(" and ")}`,
+  );
+  if (gateway.file !== undefined) return;
+  const base = urls[0] ?? "";
+  const insecure = base.startsWith("https:") ? "-k " : "";
+  const lines = [
+    `${out.bold("Titan")} ${version} listens on ${out.cyan(base)}`,
+    options.upstream === undefined
+      ? "It serves the built-in demo: every path goes to an echo backend inside this process."
+      : `Every path goes to ${options.upstream}.`,
+    "",
+    "Try:",
+    `  curl ${insecure}-i ${base}/hello`,
+    `  curl ${insecure}${base}/_health`,
+    `  curl ${insecure}${base}/_metrics`,
+    "  titan serve --upstream http://127.0.0.1:3000   # your own server instead",
+    "  titan init                                     # a configuration to start from",
+    "",
+    "Ctrl-C ends it.",
+  ];
+  print(lines.join("\n"));
+}

@@ -1,0 +1,103 @@
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { messageOf, TitanError } from "../errors.ts";
+
+interface Template {
+  [file: string]: { text: string; next?: string };
+}
+
+const TEMPLATES: Record<string, Template> = {
+  minimal: {
+    "titan.yaml": {
+      next: "titan serve --watch",
+      text: `# yaml-language-server: $schema=./node_modules/@titan-gateway/titan/schema/titan.schema.json
+server:
+  host: 127.0.0.1
+  port: 8080
+
+upstreams:
+  - name: app
+    backends:
+      - host: 127.0.0.1
+        port: 3000
+
+routes:
+  - path: /*
+    upstream: app
+
+middleware:
+  - type: rate_limit
+    config:
+      requests_per_second: 100
+      burst: 200
+`,
+    },
+  },
+  typescript: {
+    "titan.config.ts": {
+      next: "titan serve --watch",
+      text: `import { defineConfig } from "@titan-gateway/titan";
+
+export default defineConfig({
+  server: { host: "127.0.0.1", port: 8080 },
+  upstreams: [
+    {
+      name: "app",
+      load_balancing: "least_connections",
+      health_check: { enabled: true, interval_seconds: 10, timeout_seconds: 2, path: "/health" },
+      backends: [{ host: "127.0.0.1", port: 3000 }],
+    },
+  ],
+  routes: [{ path: "/*", upstream: "app" }],
+  middleware: [{ type: "rate_limit", config: { requests_per_second: 100, burst: 200 } }],
+});
+`,
+    },
+  },
+  embedded: {
+    "gateway.mjs": {
+      next: "node gateway.mjs",
+      text: `import { createServer } from "node:http";
+import { createGateway } from "@titan-gateway/titan";
+
+// Your program…
+const app = createServer((request, response) => response.end(\`hello from \${request.url}\\n\`));
+await new Promise((resolve) => app.listen(0, "127.0.0.1", resolve));
+
+// …and a gateway before it, in the same process.
+const gateway = createGateway({
+  server: { host: "127.0.0.1", port: 8080 },
+  upstreams: [{ name: "app", backends: [{ host: "127.0.0.1", port: app.address().port }] }],
+  routes: [{ path: "/*", upstream: "app" }],
+});
+await gateway.start();
+console.log(\`gateway: \${gateway.address().url}\`);
+
+process.once("SIGTERM", async () => {
+  await gateway.close();
+  app.close();
+});
+`,
+    },
+  },
+};
+
+/** Writes a template's files; none where one of them exists. */
+export function write(template: string, directory: string): { path: string; next?: string }[] {
+  const files = TEMPLATES[template];
+  if (!files) {
+    const names = Object.keys(TEMPLATES).join(", ");
+    throw new TitanError("TITAN_USAGE", `There is no template "${template}"; the templates are ${names}.`);
+  }
+  const entries = Object.entries(files).map(([name, file]) => ({ ...file, path: join(directory, name) }));
+  for (const { path } of entries) {
+    if (existsSync(path)) throw new TitanError("TITAN_USAGE", `${path} exists already and is left as it is.`);
+  }
+  try {
+    mkdirSync(directory, { recursive: true });
+    for (const { path, text } of entries) writeFileSync(path, text, { flag: "wx" });
+  } catch (cause) {
+    throw new TitanError("TITAN_USAGE", messageOf(cause), { cause });
+  }
+  return entries.map(({ path, next }) => ({ path, ...(next !== undefined && { next }) }));
+}

@@ -1,0 +1,105 @@
+import type { TitanError } from "../errors.ts";
+
+/** Where a gateway is in its life. */
+export type GatewayState = "new" | "starting" | "running" | "draining" | "closed";
+
+/** A bound listener. */
+export interface Address {
+  /** Name of the listener. */
+  name: string;
+  /** IP address. */
+  address: string;
+  /** TCP port. */
+  port: number;
+  /** What it speaks. */
+  protocol: "http" | "https";
+  /** How it is reached from this machine. */
+  url: string;
+}
+
+/** Something that the data plane tells. */
+export interface NativeEvent {
+  level: "info" | "warn" | "error";
+  /** Stable name, such as `backend_down`. */
+  name: string;
+  /** One sentence. */
+  message: string;
+  fields: Record<string, string>;
+}
+
+/** Events of a gateway and their arguments. */
+export interface GatewayEvents {
+  /** It serves. */
+  listening: [addresses: Address[]];
+  /** Another configuration is served. */
+  reload: [generation: number];
+  /** A configuration was refused; the old one is still served. */
+  reloadRefused: [error: TitanError];
+  /** The data plane tells something: a backend went down or came back, for instance. */
+  event: [event: NativeEvent];
+  /** Draining began. */
+  draining: [];
+  /** It has ended. */
+  close: [];
+}
+
+/** Answer of {@link Gateway.status}. More fields than are named here may come. */
+export interface Status {
+  [field: string]: unknown;
+}
+
+/** A row of the routing table. */
+export interface RouteRow {
+  name: string;
+  /** Empty = any. */
+  methods: string[];
+  /** Empty = any. */
+  hosts: string[];
+  path: string;
+  priority: number;
+  /** Upstreams with their weights, a redirect's status and location, or a fixed answer's status. */
+  to: string;
+  /** Names of its policies. */
+  policies: string[];
+}
+
+/** A request to explain. */
+export interface ExplainRequest {
+  method: string;
+  host: string;
+  /** Path and query as they stand on the wire. */
+  target: string;
+  headers?: [name: string, value: string][];
+  client_ip?: string;
+}
+
+/** Which route a request takes, and why. */
+export interface Explanation {
+  /** `refused` is 400, `method_not_allowed` 405, `no_route` 404. */
+  outcome: "route" | "refused" | "method_not_allowed" | "no_route";
+  message?: string;
+  allow?: string;
+  /** What is matched. */
+  host: string;
+  path: string;
+  /** A CORS preflight, matched on the method that it asks about. */
+  preflight: boolean;
+  route?: { name: string; pattern: string; params: [name: string, value: string][]; action: ExplainedAction };
+  /** Every route whose host and path match, in the order in which they are tried. */
+  considered: { route: string; pattern: string; taken: boolean; because: string }[];
+  /** In the order in which they run. */
+  policies: { name: string; type: string }[];
+}
+
+/** What a route does with a request. */
+export type ExplainedAction =
+  | {
+      type: "proxy";
+      upstream: string;
+      split: [upstream: string, weight: number][];
+      target: string;
+      backends: { backend: string; weight: number; host: string }[];
+    }
+  | { type: "redirect"; status: number; location: string }
+  | { type: "fixed"; status: number }
+  | { type: "refused"; message: string };

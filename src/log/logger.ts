@@ -1,0 +1,49 @@
+import type { Logger, LoggerOptions } from "pino";
+
+/** Levels, quietest last. */
+export type LogLevel = "trace" | "debug" | "info" | "warn" | "error";
+
+/** How Titan's own log looks. The access log is another stream, written by the data plane. */
+export interface LogSettings {
+  level: LogLevel;
+  /** `auto` is pretty on a terminal and JSON elsewhere. */
+  format: "auto" | "json" | "text";
+}
+
+/** What Titan logs to: pino, or anything like it that a program brings. */
+export type TitanLogger = Pick<Logger, LogLevel> & { level?: string };
+
+/**
+ * Titan's own log, on stderr: stdout is for data. Pretty printing runs in this thread, not in pino's worker: a log line that was
+ * written is on the terminal even when the process ends right after.
+ */
+export async function createLogger(settings: LogSettings): Promise<Logger> {
+  const { pino } = await import("pino");
+  const options: LoggerOptions = {
+    level: settings.level,
+    base: null,
+    timestamp: pino.stdTimeFunctions.isoTime,
+    formatters: { level: (label) => ({ level: label }) },
+  };
+  const pretty = settings.format === "text" || (settings.format === "auto" && process.stderr.isTTY === true);
+  if (!pretty) return pino(options, pino.destination({ fd: 2, sync: true }));
+  const { default: prettyStream } = await import("pino-pretty");
+  return pino(
+    options,
+    prettyStream({
+      destination: 2,
+      sync: true,
+      colorize: process.stderr.isTTY === true && !process.env.NO_COLOR,
+      translateTime: "SYS:HH:MM:ss.l",
+    }),
+  );
+}
+
+/** Logs nothing. For programs that bring no logger. */
+export const silent: TitanLogger = {
+  trace() {},
+  debug() {},
+  info() {},
+  warn() {},
+  error() {},
+};

@@ -1,0 +1,59 @@
+/** The data plane's one snapshot of a scrape, as `metrics/scrape.rs` writes it. Buckets are not cumulative. */
+export interface Scrape {
+  bounds_us: number[];
+  routes: (Latency & {
+    route: string;
+    /** Method, status, count. */
+    requests: [method: string, status: number, count: number][];
+    bytes_in: number;
+    bytes_out: number;
+    tunnels_opened: number;
+    tunnels_closed: number;
+    tunnel_bytes_in: number;
+    tunnel_bytes_out: number;
+  })[];
+  upstreams: (Latency & {
+    upstream: string;
+    answered: number;
+    connect_failed: number;
+    reset: number;
+    timed_out: number;
+    connects: number;
+    connect_us: number;
+    retries: number;
+    retries_denied: number;
+  })[];
+  policies: { policy: string; rejected: number }[];
+  listeners: {
+    listener: string;
+    accepted: number;
+    closed: Record<string, number>;
+    refused: Record<string, number>;
+    tls: Record<string, number>;
+  }[];
+  errors: Record<string, number>;
+  access_log: Record<string, number>;
+  gauges: {
+    generation: number;
+    draining: boolean;
+    listeners: { listener: string; open: number }[];
+    backends: {
+      upstream: string;
+      backend: string;
+      healthy: boolean;
+      breaker: "closed" | "open" | "half_open";
+      in_flight: number;
+      connections: number;
+      idle: number;
+      waiting: number;
+    }[];
+    certificates: { path: string; subject: string; serial: string; not_after: number }[];
+  };
+}
+
+/** A histogram of durations. */
+export interface Latency {
+  /** One count a bucket, the last without a bound. */
+  latency: number[];
+  latency_sum_us: number;
+}
