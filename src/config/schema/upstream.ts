@@ -15,6 +15,9 @@ export const ALGORITHMS = [
   "sticky",
 ] as const;
 
+/** Those that need no settings. */
+const PLAIN_ALGORITHMS = ALGORITHMS.filter((algorithm) => algorithm !== "sticky");
+
 const SPELLINGS = {
   roundrobin: "round_robin",
   rr: "round_robin",
@@ -23,7 +26,6 @@ const SPELLINGS = {
   least_conn: "least_connections",
   p2c: "power_of_two",
   maglev: "consistent_hash",
-  sticky_cookie: "sticky",
 } as const;
 
 const status = () => integer({ min: 100, max: 599 });
@@ -80,7 +82,7 @@ const outlier = object(
 const retry = object(
   {
     max: integer({ min: 0, max: 10 }).optional().doc("Tries after the first; default `max_retries`."),
-    try_timeout: duration("ms").optional().doc("Time of one try until its head arrived. 0 = no own limit. Default `retry_timeout` where that is stated, else 0."),
+    try_timeout: duration("ms").default(0).doc("Time of one try until the head of its answer arrived. 0 = no own limit."),
     statuses: list(integer({ min: 400, max: 599 }), { max: 50, single: true }).default([]).doc("Statuses of idempotent requests that are tried again."),
     non_idempotent: boolean().default(false).doc("Also replay methods that are not idempotent after bytes were written. A request may then be executed twice."),
     max_body: size({ max: 2 ** 26 }).default(65_536).doc("Request bodies up to this size are kept for a replay."),
@@ -149,7 +151,7 @@ const hashKey = oneOf(["ip", "path", "header", "cookie"], { spellings: { client_
 
 const balance = object(
   {
-    algorithm: oneOf(ALGORITHMS, { spellings: SPELLINGS }).doc("How a backend is chosen."),
+    algorithm: oneOf(ALGORITHMS, { spellings: { ...SPELLINGS, sticky_cookie: "sticky" } }).doc("How a backend is chosen."),
     key: hashKey.optional().doc("`consistent_hash`: what is hashed; default `ip`."),
     name: string({ min: 1, max: 256 }).optional().doc("`consistent_hash` by `header` or `cookie`: its name."),
     bound: number({ min: 1, max: 10 }).optional().doc("`consistent_hash`: bounded load, 1.25 = at most 125 % of the mean."),
@@ -177,7 +179,7 @@ const balance = object(
 export const upstream = object(
   {
     name: name().doc("Name that routes use; unique."),
-    load_balancing: either("an algorithm's name or an object", { string: oneOf(ALGORITHMS, { spellings: SPELLINGS }), object: balance })
+    load_balancing: either("an algorithm's name or an object", { string: oneOf(PLAIN_ALGORITHMS, { spellings: SPELLINGS }), object: balance })
       .default("round_robin")
       .doc("How a backend is chosen: a name, or an object where the algorithm has settings."),
     backends: list(either('an object with "host" and "port", or "host:port"', { object: backendObject, string: backendUrl }), { max: 10_000 }).doc(
@@ -195,11 +197,12 @@ export const upstream = object(
     outlier_detection: outlier.optional().doc("Passive ejection of backends that fail; none without this block."),
     circuit_breaker: circuitBreaker.optional().doc("Circuit breaker for each backend; none without this block."),
     max_retries: integer({ min: 0, max: 10 }).default(2).doc("Tries after the first. Only what is safe to repeat is repeated; see `retry`."),
-    retry_timeout: duration("ms").default(1000).doc("Time that a request may spend waiting for a free connection (then 503)."),
+    retry_timeout: duration("ms").default(1000).doc("A retry begins only within this time of the first try. 0 = no limit."),
     retry: retry.default({}).doc("What is repeated, and how."),
     pool_size: integer({ min: 0, max: 100_000 }).default(100).doc("Idle connections kept for each backend, for the process."),
     pool_idle_timeout: duration("s").default(60).doc("An idle connection is closed after this time."),
     max_waiters: integer({ min: 0, max: 1_000_000 }).default(1000).doc("Requests that may wait for a connection of one backend; one more gets 503."),
+    queue_timeout: duration("ms").default(1000).doc("How long a request waits for a free connection; then 503."),
     connect_timeout: duration("ms", { min: 1 }).default(5000).doc("TCP connect and TLS handshake: 502 after retries."),
     response_timeout: duration("ms").default(60_000).doc("From the request sent to the first byte of the answer: 504. 0 = none."),
     read_timeout: duration("ms").default(60_000).doc("Between two reads of an answer's body: the client's connection is cut. 0 = none."),

@@ -1,0 +1,74 @@
+/** Resolved configuration → the plain JSON that the data plane compiles (`titan_core::config::raw::Config`). */
+import { availableParallelism } from "node:os";
+import { version } from "../../version.ts";
+import { parsePath, type Path } from "../issue.ts";
+import type { Config } from "../schema/root.ts";
+import { compact, type Json, Lowering, type LoweringFinding, ms } from "./context.ts";
+import { lowerListeners } from "./listeners.ts";
+import { MiddlewareTable } from "./middleware.ts";
+import { lowerRoutes } from "./routes.ts";
+import { lowerUpstreams } from "./upstreams.ts";
+
+export type { LoweringFinding } from "./context.ts";
+
+/** The native configuration, what was found on the way, and the way back. */
+export interface Lowered {
+  native: Json;
+  findings: LoweringFinding[];
+  /** Place in the native configuration → place in the resolved one. */
+  origin(nativePath: string): Path;
+}
+
+/** Lowers a resolved configuration; relative files start from `base`. Ports that the sugar leaves open are filled in in `config`. */
+export function lower(config: Config, base: string): Lowered {
+  const cx = new Lowering(config, base, config.server.workers || availableParallelism());
+  const { listeners, origins } = lowerListeners(cx);
+  const upstreams = lowerUpstreams(cx);
+  const table = new MiddlewareTable(cx);
+  const { routes, global } = lowerRoutes(cx, table);
+  const { server, logging, metrics, health, dns } = config;
+  const native = compact({
+    version,
+    workers: server.workers,
+    listeners,
+    upstreams,
+    routes,
+    policies: table.policies,
+    global,
+    trusted_proxies: server.trusted_proxies,
+    forwarding: compact({
+      x_forwarded: server.forwarding.x_forwarded,
+      forwarded: server.forwarding.forwarded,
+      // `null` says "none" where leaving the field out would mean the default.
+      via: server.forwarding.via === "" ? null : server.forwarding.via,
+      request_id: server.forwarding.request_id_header === "" ? null : server.forwarding.request_id_header.toLowerCase(),
+      trace_context: server.forwarding.trace_context,
+    }),
+    access_log: logging.log_requests
+      ? {
+          format: logging.format === "auto" ? (logging.output === "stdout" && process.stdout.isTTY === true ? "text" : "json") : logging.format,
+          fields: logging.fields,
+          exclude_paths: logging.exclude_paths,
+          sample: logging.sample,
+          output: logging.output === "stdout" || logging.output === "stderr" ? logging.output : cx.file(logging.output),
+          rotate_bytes: logging.rotation ? Math.round(logging.rotation.max_size_mb * 1_048_576) : 0,
+          rotate_files: logging.rotation?.max_files ?? 0,
+        }
+      : undefined,
+    builtin: { internal_cidrs: metrics.allow, health_paths: health.paths },
+    dns: { servers: dns.servers.map((text) => (/:\d+$/.test(text) && !text.endsWith("]") ? text : `${text}:53`)), min_ttl_ms: ms(dns.min_ttl), max_ttl_ms: ms(dns.max_ttl), timeout_ms: ms(dns.timeout) },
+    shutdown_delay_ms: ms(server.shutdown_delay),
+    shutdown_timeout_ms: ms(server.shutdown_timeout),
+  });
+  return { native, findings: cx.findings, origin: (path) => originOf(path, origins, table.origins) };
+}
+
+function originOf(text: string, listeners: readonly Path[], policies: readonly Path[]): Path {
+  const path = parsePath(text);
+  const [head, index, ...rest] = path;
+  if (typeof index !== "number") return path;
+  if (head === "listeners") return [...(listeners[index] ?? ["listeners", index]), ...rest];
+  if (head === "policies") return [...(policies[index] ?? []), ...rest.filter((part) => part !== "config" && part !== "kind")];
+  return path;
+}
+
