@@ -3,7 +3,10 @@ import type { ConfigInput } from "./schema/root.ts";
 import type { ConfigEnvironment } from "./source.ts";
 
 /** A configuration, or a function that makes one. */
-export type ConfigExport = ConfigInput | Promise<ConfigInput> | ((environment: ConfigEnvironment) => ConfigInput | Promise<ConfigInput>);
+export type ConfigExport =
+  | ConfigInput
+  | Promise<ConfigInput>
+  | ((environment: ConfigEnvironment) => ConfigInput | Promise<ConfigInput>);
 
 /**
  * Names that the configuration itself defines, checked where routes use them. Only where all are literals of this very object:
@@ -14,7 +17,12 @@ type CheckNames<T> = T extends { extends: unknown }
   : T extends { upstreams: readonly { name: infer U extends string }[]; routes: readonly unknown[] }
     ? string extends U
       ? unknown
-      : { routes: readonly { upstream?: U | undefined; upstreams?: readonly { upstream: U; weight?: number | undefined }[] | undefined }[] }
+      : {
+          routes: readonly {
+            upstream?: U | undefined;
+            upstreams?: readonly { upstream: U; weight?: number | undefined }[] | undefined;
+          }[];
+        }
     : unknown;
 
 /**
@@ -32,7 +40,9 @@ type CheckNames<T> = T extends { extends: unknown }
  */
 export function defineConfig<const T extends ConfigInput>(config: T & CheckNames<T>): T;
 /** The same for a function of `{mode, env}`, also asynchronous. */
-export function defineConfig<T extends (environment: ConfigEnvironment) => ConfigInput | Promise<ConfigInput>>(config: T): T;
+export function defineConfig<T extends (environment: ConfigEnvironment) => ConfigInput | Promise<ConfigInput>>(
+  config: T,
+): T;
 export function defineConfig(config: unknown): unknown {
   return config;
 }

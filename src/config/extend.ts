@@ -1,10 +1,10 @@
 /** `extends`: a configuration on top of presets or other files. */
 import { existsSync } from "node:fs";
 import { dirname, isAbsolute, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
 import { interpolate } from "./interpolate.ts";
 import type { Issue, Path } from "./issue.ts";
 import { Interpolated, isObject } from "./kit/index.ts";
+import { packageRoot } from "./root.ts";
 import { type ConfigEnvironment, readSource, type Source } from "./source.ts";
 import { suggest } from "./suggest.ts";
 
@@ -27,21 +27,48 @@ export interface Extended {
 }
 
 /** Replaces variables in `source`, then merges it over what it extends. Problems are added to `issues`. */
-export async function extend(source: Source, environment: ConfigEnvironment, issues: Issue[], above: readonly string[] = []): Promise<Extended | undefined> {
+export async function extend(
+  source: Source,
+  environment: ConfigEnvironment,
+  issues: Issue[],
+  above: readonly string[] = [],
+): Promise<Extended | undefined> {
   const report = (path: Path, message: string) => {
     const place = source.find(path)?.position;
-    issues.push({ severity: "error", code: "unset_variable", message, path: path.join("."), file: source.file, ...place });
+    issues.push({
+      severity: "error",
+      code: "unset_variable",
+      message,
+      path: path.join("."),
+      file: source.file,
+      ...place,
+    });
   };
   const value = source.variables ? interpolate(source.value, environment.env, report) : source.value;
   if (!isObject(value)) {
-    issues.push({ severity: "error", code: "wrong_type", message: "a configuration is an object", path: "", file: source.file, ...source.find([])?.position });
+    issues.push({
+      severity: "error",
+      code: "wrong_type",
+      message: "a configuration is an object",
+      path: "",
+      file: source.file,
+      ...source.find([])?.position,
+    });
     return undefined;
   }
   const names = listOf(value.extends);
   if (names.length === 0) return { value, layers: [{ source, offsets: {} }] };
   const fail = (code: string, message: string, suggestion?: string) => {
     const place = source.find(["extends"])?.position;
-    issues.push({ severity: "error", code, message, path: "extends", file: source.file, ...place, ...(suggestion ? { suggestion } : {}) });
+    issues.push({
+      severity: "error",
+      code,
+      message,
+      path: "extends",
+      file: source.file,
+      ...place,
+      ...(suggestion ? { suggestion } : {}),
+    });
   };
   const chain = [...above, source.file];
   let base: Extended = { value: {}, layers: [] };
@@ -50,7 +77,11 @@ export async function extend(source: Source, environment: ConfigEnvironment, iss
     if (file === undefined || !existsSync(file)) {
       if (name.startsWith("titan:")) {
         const known = PRESETS.map((preset) => `titan:${preset}`);
-        fail("unknown_preset", `there is no preset ${JSON.stringify(name)}; there are ${known.join(", ")}`, suggest(name, known));
+        fail(
+          "unknown_preset",
+          `there is no preset ${JSON.stringify(name)}; there are ${known.join(", ")}`,
+          suggest(name, known),
+        );
       } else fail("not_readable", `the file ${JSON.stringify(name)} does not exist`);
       continue;
     }
@@ -118,18 +149,12 @@ function locate(name: string, from: string): string | undefined {
   return resolve(packageRoot(), "presets", `${preset}.json`);
 }
 
-/** Folder of the package: the one with `presets/`, above the sources, the compiled files or the bundle. */
-export function packageRoot(): string {
-  let folder = dirname(fileURLToPath(import.meta.url));
-  for (let up = 0; up < 4; up++) {
-    if (existsSync(resolve(folder, "presets"))) return folder;
-    folder = dirname(folder);
-  }
-  return folder;
-}
-
 /** Place of `path` of the merged value in the file that it came from. */
-export function findInLayers(layers: readonly Layer[], path: Path, key: boolean): { file: string; line?: number; column?: number } | undefined {
+export function findInLayers(
+  layers: readonly Layer[],
+  path: Path,
+  key: boolean,
+): { file: string; line?: number; column?: number } | undefined {
   for (const { source, offsets } of layers) {
     const [head, index, ...rest] = path;
     const offset = typeof head === "string" && typeof index === "number" ? (offsets[head] ?? 0) : 0;

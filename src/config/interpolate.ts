@@ -9,7 +9,11 @@ export type Report = (path: Path, message: string) => void;
 const VARIABLE = /\$?\$\{([A-Z_][A-Z0-9_]*)(?::-([^}]*))?\}/g;
 
 /** The value with every variable replaced; unchanged parts are shared, not copied. */
-export function interpolate(value: unknown, env: Readonly<Record<string, string | undefined>>, report: Report): unknown {
+export function interpolate(
+  value: unknown,
+  env: Readonly<Record<string, string | undefined>>,
+  report: Report,
+): unknown {
   const path: (string | number)[] = [];
   const walk = (node: unknown): unknown => {
     if (typeof node === "string") return node.includes("${") ? replace(node) : node;

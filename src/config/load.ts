@@ -54,7 +54,13 @@ export async function resolveConfig(input: unknown, options: LoadOptions = {}): 
   const base = options.cwd ?? process.cwd();
   const environment = environmentOf(options);
   // A name for `extends` to start from; issues of a program's object have no file.
-  const source: Source = { file: resolvePath(base, "titan.config"), value: input, variables: true, files: [], find: () => undefined };
+  const source: Source = {
+    file: resolvePath(base, "titan.config"),
+    value: input,
+    variables: true,
+    files: [],
+    find: () => undefined,
+  };
   const result = await finish(source, undefined, base, environment, options);
   for (const issue of result.issues) if (issue.file === source.file) delete issue.file;
   if (!result.ok) return result;
@@ -62,15 +68,30 @@ export async function resolveConfig(input: unknown, options: LoadOptions = {}): 
   return {
     ...result,
     locate: (issues) =>
-      locate(issues).map(({ file, ...issue }) => (file === undefined || file === source.file ? issue : { ...issue, file })),
+      locate(issues).map(({ file, ...issue }) =>
+        file === undefined || file === source.file ? issue : { ...issue, file },
+      ),
   };
 }
 
-async function finish(source: Source, file: string | undefined, base: string, environment: ConfigEnvironment, options: LoadOptions): Promise<LoadResult> {
+async function finish(
+  source: Source,
+  file: string | undefined,
+  base: string,
+  environment: ConfigEnvironment,
+  options: LoadOptions,
+): Promise<LoadResult> {
   const issues: Issue[] = [];
   const extended = await extend(source, environment, issues);
-  if (extended === undefined) return { ok: false, ...(file === undefined ? {} : { file }), files: source.files, issues };
-  const origin = { extended, base, env: environment.env, strict: options.strict ?? false, ...(file === undefined ? {} : { file }) };
+  if (extended === undefined)
+    return { ok: false, ...(file === undefined ? {} : { file }), files: source.files, issues };
+  const origin = {
+    extended,
+    base,
+    env: environment.env,
+    strict: options.strict ?? false,
+    ...(file === undefined ? {} : { file }),
+  };
   return resolve(origin, issues);
 }
 

@@ -1,12 +1,21 @@
 /** `titan.config.ts` and its kin: loaded as they are on every Node, with no build step, afresh at each reload. */
+import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
+import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Issue } from "./issue.ts";
+import { packageRoot } from "./root.ts";
 import type { ConfigEnvironment, Source } from "./source.ts";
 
 const require = createRequire(import.meta.url);
-/** `define.ts` in the source tree, `define.js` beside the compiled module. */
-const DEFINE = fileURLToPath(new URL(import.meta.url.endsWith(".ts") ? "./define.ts" : "./define.js", import.meta.url));
+
+/** What a configuration gets for `@titan-gateway/titan`: a small module, not the whole gateway. */
+function definitions(): string {
+  const built = resolve(packageRoot(), "dist/define.js");
+  return import.meta.url.endsWith(".ts") || !existsSync(built)
+    ? fileURLToPath(new URL("./define.ts", import.meta.url))
+    : built;
+}
 
 /**
  * Runs `file` and takes its default export: an object, or a function of `{mode, env}` that gives one.
@@ -22,19 +31,27 @@ export async function loadModule(file: string, environment: ConfigEnvironment): 
     interopDefault: true,
     tryNative: false,
     // A configuration may import `defineConfig` where the package is not installed beside it (a global or a self-contained install).
-    alias: { "@titan-gateway/titan": DEFINE },
+    alias: { "@titan-gateway/titan": definitions() },
   });
-  const fail = (code: string, message: string, position: object = {}): Issue[] => [{ severity: "error", code, message, path: "", file, ...position }];
+  const fail = (code: string, message: string, position: object = {}): Issue[] => [
+    { severity: "error", code, message, path: "", file, ...position },
+  ];
   let exported: unknown;
   let own: string[] = [];
   try {
     exported = await jiti.import(file, { default: true });
-    if (typeof exported === "function") exported = await (exported as (environment: ConfigEnvironment) => unknown)(environment);
+    if (typeof exported === "function")
+      exported = await (exported as (environment: ConfigEnvironment) => unknown)(environment);
   } catch (error) {
     const { message = String(error), loc } = error as Error & { loc?: { line: number; column: number } };
-    if ((error as NodeJS.ErrnoException).code === "ENOENT" && message.includes(file)) return fail("not_readable", "the file does not exist");
+    if ((error as NodeJS.ErrnoException).code === "ENOENT" && message.includes(file))
+      return fail("not_readable", "the file does not exist");
     const place = loc ?? placeInStack(error, file);
-    return fail("module_failed", `the configuration module failed: ${message.split("\n")[0]}`, place ? { line: place.line, column: place.column } : {});
+    return fail(
+      "module_failed",
+      `the configuration module failed: ${message.split("\n")[0]}`,
+      place ? { line: place.line, column: place.column } : {},
+    );
   } finally {
     own = Object.keys(require.cache).filter((id) => !before.has(id));
     for (const id of own) delete require.cache[id];

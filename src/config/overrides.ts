@@ -36,9 +36,24 @@ export const OVERRIDES: readonly Override[] = [
     aliases: [...aliasesOf("logging", logging, "level"), ["server", "log_level"]],
     doc: "`logging.level`, in any letter case; `warning` = `warn`.",
   },
-  { variable: "TITAN_HOST", path: ["server", "host"], aliases: aliasesOf("server", server, "host"), doc: "`server.host`." },
-  { variable: "TITAN_PORT", path: ["server", "port"], aliases: aliasesOf("server", server, "port"), doc: "`server.port`." },
-  { variable: "TITAN_ADMIN_TOKEN", path: ["admin", "token"], aliases: aliasesOf("admin", admin, "token"), doc: "`admin.token`." },
+  {
+    variable: "TITAN_HOST",
+    path: ["server", "host"],
+    aliases: aliasesOf("server", server, "host"),
+    doc: "`server.host`.",
+  },
+  {
+    variable: "TITAN_PORT",
+    path: ["server", "port"],
+    aliases: aliasesOf("server", server, "port"),
+    doc: "`server.port`.",
+  },
+  {
+    variable: "TITAN_ADMIN_TOKEN",
+    path: ["admin", "token"],
+    aliases: aliasesOf("admin", admin, "token"),
+    doc: "`admin.token`.",
+  },
 ];
 
 /** The value with overrides put in, and which variable each overridden path came from. */
@@ -63,7 +78,10 @@ export function applyOverrides(
     const [block, key] = path;
     // A block of the wrong type is left for validation to refuse.
     if (out[block] !== undefined && !isObject(out[block])) continue;
-    out[block] = { ...(out[block] as Record<string, unknown> | undefined), [key]: new Interpolated(words?.[given.toLowerCase()] ?? given) };
+    out[block] = {
+      ...(out[block] as Record<string, unknown> | undefined),
+      [key]: new Interpolated(words?.[given.toLowerCase()] ?? given),
+    };
     origins.set(path.join("."), variable);
   }
   return { value: out, origins };

@@ -11,7 +11,8 @@ export function formatIssues(issues: readonly Issue[], options: { color?: boolea
     const file = issue.file === undefined ? "" : short(issue.file, cwd);
     const place = [file, issue.line, issue.column].filter((part) => part !== undefined && part !== "").join(":");
     const severity = issue.severity === "error" ? paint.red("error") : paint.yellow("warning");
-    const hint = issue.suggestion === undefined ? "" : `; did you mean ${paint.bold(JSON.stringify(issue.suggestion))}?`;
+    const hint =
+      issue.suggestion === undefined ? "" : `; did you mean ${paint.bold(JSON.stringify(issue.suggestion))}?`;
     const path = issue.path === "" ? "" : `${paint.cyan(issue.path)}: `;
     return `${place === "" ? "" : `${place}: `}${severity}: ${path}${issue.message}${hint}`;
   });

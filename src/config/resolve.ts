@@ -38,7 +38,12 @@ export function resolve(origin: Origin, before: readonly Issue[]): LoadResult {
   const config = root.parse(value, cx);
   const place = (finding: Finding & { path: Path }): Issue => {
     const written = asWritten(finding.path, cx.moved);
-    const issue: Issue = { severity: finding.severity ?? "error", code: finding.code, message: finding.message, path: formatPath(written) };
+    const issue: Issue = {
+      severity: finding.severity ?? "error",
+      code: finding.code,
+      message: finding.message,
+      path: formatPath(written),
+    };
     if (finding.suggestion !== undefined) issue.suggestion = finding.suggestion;
     const variable = origins.get(finding.path.slice(0, 2).join("."));
     if (variable !== undefined) {
@@ -58,7 +63,15 @@ export function resolve(origin: Origin, before: readonly Issue[]): LoadResult {
   const broken = issues.some((issue) => issue.severity === "error");
   if (broken) {
     try {
-      issues.push(...lower(config, base).findings.map(place).filter((late) => late.severity === "error" && !issues.some((issue) => late.path.startsWith(issue.path) && issue.severity === "error")));
+      issues.push(
+        ...lower(config, base)
+          .findings.map(place)
+          .filter(
+            (late) =>
+              late.severity === "error" &&
+              !issues.some((issue) => late.path.startsWith(issue.path) && issue.severity === "error"),
+          ),
+      );
     } catch {
       // A hole that an earlier error left: that error is what to put right.
     }
@@ -73,7 +86,10 @@ export function resolve(origin: Origin, before: readonly Issue[]): LoadResult {
     issues: sorted(issues),
     config,
     native: lowered.native as NativeConfig,
-    locate: (found) => found.map((issue) => place({ code: "refused", message: issue.message, path: existing(lowered.origin(issue.path), config) })),
+    locate: (found) =>
+      found.map((issue) =>
+        place({ code: "refused", message: issue.message, path: existing(lowered.origin(issue.path), config) }),
+      ),
   };
 }
 
@@ -81,7 +97,14 @@ export function resolve(origin: Origin, before: readonly Issue[]): LoadResult {
 function joinLogLevel(config: Config, issues: Issue[], place: (finding: Finding & { path: Path }) => Issue): void {
   const { server, logging } = config;
   if (server.log_level !== undefined && server.log_level !== logging.level) {
-    if (logging.level !== "info") issues.push(place({ code: "contradiction", message: `says ${server.log_level}, "logging.level" says ${logging.level}; keep one of them`, path: ["server", "log_level"] }));
+    if (logging.level !== "info")
+      issues.push(
+        place({
+          code: "contradiction",
+          message: `says ${server.log_level}, "logging.level" says ${logging.level}; keep one of them`,
+          path: ["server", "log_level"],
+        }),
+      );
     logging.level = server.log_level;
   }
   server.log_level = logging.level;

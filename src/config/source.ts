@@ -1,7 +1,14 @@
 /** A configuration file as a value, with a way back from a path in the value to a place in the text. */
 import { readFileSync } from "node:fs";
 import { extname, resolve } from "node:path";
-import { findNodeAtLocation, type Node as JsonNode, type ParseError, parseTree, parse as parseJsonc, printParseErrorCode } from "jsonc-parser";
+import {
+  findNodeAtLocation,
+  type Node as JsonNode,
+  type ParseError,
+  parse as parseJsonc,
+  parseTree,
+  printParseErrorCode,
+} from "jsonc-parser";
 import type { Document, LineCounter, Node as YamlNode } from "yaml";
 import type { Issue, Path } from "./issue.ts";
 import { loadModule } from "./module.ts";
@@ -42,7 +49,14 @@ export async function readSource(file: string, environment: ConfigEnvironment): 
     text = readFileSync(file, "utf8");
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
-    const reason = code === "ENOENT" ? "does not exist" : code === "EISDIR" ? "is a folder" : code === "EACCES" ? "can't be read: permission denied" : message;
+    const reason =
+      code === "ENOENT"
+        ? "does not exist"
+        : code === "EISDIR"
+          ? "is a folder"
+          : code === "EACCES"
+            ? "can't be read: permission denied"
+            : message;
     return [{ severity: "error", code: "not_readable", message: `the file ${reason}`, path: "", file }];
   }
   if (text.charCodeAt(0) === 0xfeff) text = text.slice(1);
@@ -102,11 +116,19 @@ async function readYaml(file: string, text: string): Promise<Source | Issue[]> {
     return { line, column: col };
   };
   if (document.errors.length > 0) {
-    return document.errors.map((error) => ({ severity: "error", code: "syntax", message: `YAML: ${error.message}`, path: "", file, ...at(error.pos[0]) }));
+    return document.errors.map((error) => ({
+      severity: "error",
+      code: "syntax",
+      message: `YAML: ${error.message}`,
+      path: "",
+      file,
+      ...at(error.pos[0]),
+    }));
   }
   const find: Source["find"] = (path, key) => {
     for (let length = path.length; length >= 0; length--) {
-      const node = length === 0 ? document.contents : (document.getIn(path.slice(0, length), true) as YamlNode | undefined);
+      const node =
+        length === 0 ? document.contents : (document.getIn(path.slice(0, length), true) as YamlNode | undefined);
       if (!node?.range) continue;
       const exact = length === path.length;
       if (key && exact && length > 0) {

@@ -3,7 +3,14 @@
 /** Unit of a duration given as a plain number: the one that the key names. */
 export type DurationUnit = "ms" | "s";
 
-const MILLISECONDS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, min: 60_000, h: 3_600_000, d: 86_400_000 };
+const MILLISECONDS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1000,
+  m: 60_000,
+  min: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+};
 const DURATION = /^(?:\d+(?:\.\d+)?(?:ms|s|min|m|h|d))+$/;
 const DURATION_PART = /(\d+(?:\.\d+)?)(ms|s|min|m|h|d)/g;
 
@@ -12,7 +19,8 @@ export function parseDuration(text: string): number | undefined {
   const compact = text.replaceAll(" ", "").toLowerCase();
   if (!DURATION.test(compact)) return undefined;
   let total = 0;
-  for (const [, amount, unit] of compact.matchAll(DURATION_PART)) total += Number(amount) * (MILLISECONDS[unit ?? ""] ?? 0);
+  for (const [, amount, unit] of compact.matchAll(DURATION_PART))
+    total += Number(amount) * (MILLISECONDS[unit ?? ""] ?? 0);
   return total;
 }
 

@@ -27,7 +27,12 @@ export function upstreamConfig(flags: UpstreamFlags): ConfigInput {
     upstreams: [
       {
         name: "upstream",
-        backends: [{ host: url.hostname.replace(/^\[|\]$/g, ""), port: url.port === "" ? (secure ? 443 : 80) : Number(url.port) }],
+        backends: [
+          {
+            host: url.hostname.replace(/^\[|\]$/g, ""),
+            port: url.port === "" ? (secure ? 443 : 80) : Number(url.port),
+          },
+        ],
         // A server behind TLS usually serves by name: Host and SNI are its own. A local one sees the client's Host, as with any proxy.
         ...(secure ? { tls: true, host_header: "backend" } : {}),
       },
@@ -37,14 +42,18 @@ export function upstreamConfig(flags: UpstreamFlags): ConfigInput {
 }
 
 function parse(text: string): { url: URL; secure: boolean } {
-  const bad = (why: string) => new TypeError(`--upstream ${JSON.stringify(text)}: ${why}; write it like http://127.0.0.1:3000 or https://api.example.com`);
+  const bad = (why: string) =>
+    new TypeError(
+      `--upstream ${JSON.stringify(text)}: ${why}; write it like http://127.0.0.1:3000 or https://api.example.com`,
+    );
   let url: URL;
   try {
     url = new URL(/^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `http://${text}`);
   } catch {
     throw bad("this is not a URL");
   }
-  if (url.protocol !== "http:" && url.protocol !== "https:") throw bad(`the scheme ${url.protocol.slice(0, -1)} is not http or https`);
+  if (url.protocol !== "http:" && url.protocol !== "https:")
+    throw bad(`the scheme ${url.protocol.slice(0, -1)} is not http or https`);
   if (url.username !== "" || url.password !== "") throw bad("a user name or password in it is not possible");
   if (url.search !== "" || url.hash !== "") throw bad('a query or "#" in it is not possible');
   return { url, secure: url.protocol === "https:" };

@@ -1,7 +1,16 @@
 /** Lists, maps, objects and choices between them. */
 import { formatPath } from "../issue.ts";
 import { suggest } from "../suggest.ts";
-import { type AnySchema, type Context, type InputOf, Interpolated, type OutputOf, Schema, show, wrongType } from "./base.ts";
+import {
+  type AnySchema,
+  type Context,
+  type InputOf,
+  Interpolated,
+  type OutputOf,
+  Schema,
+  show,
+  wrongType,
+} from "./base.ts";
 
 export interface ListRules {
   min?: number;
@@ -21,12 +30,15 @@ export class ListSchema<I extends AnySchema> extends Schema<readonly InputOf<I>[
   }
   parse(value: unknown, cx: Context): OutputOf<I>[] | undefined {
     let items = value;
-    if (value instanceof Interpolated) items = value.text === "" ? [] : value.text.split(",").map((part) => new Interpolated(part.trim()));
+    if (value instanceof Interpolated)
+      items = value.text === "" ? [] : value.text.split(",").map((part) => new Interpolated(part.trim()));
     else if (this.rules.single && !Array.isArray(value) && value !== null && value !== undefined) items = [value];
     if (!Array.isArray(items)) return wrongType(cx, "a list", value);
     const { min = 0, max = 1_000_000 } = this.rules;
-    if (items.length < min) cx.report({ code: "too_few", message: min === 1 ? "must not be empty" : `must have at least ${min} items` });
-    if (items.length > max) cx.report({ code: "too_many", message: `must have at most ${max} items, has ${items.length}` });
+    if (items.length < min)
+      cx.report({ code: "too_few", message: min === 1 ? "must not be empty" : `must have at least ${min} items` });
+    if (items.length > max)
+      cx.report({ code: "too_many", message: `must have at most ${max} items, has ${items.length}` });
     const out: OutputOf<I>[] = [];
     for (let i = 0; i < items.length; i++) {
       cx.path.push(i);
@@ -39,7 +51,10 @@ export class ListSchema<I extends AnySchema> extends Schema<readonly InputOf<I>[
   }
 }
 
-export class MapSchema<V extends AnySchema> extends Schema<Readonly<Record<string, InputOf<V>>>, Record<string, OutputOf<V>>> {
+export class MapSchema<V extends AnySchema> extends Schema<
+  Readonly<Record<string, InputOf<V>>>,
+  Record<string, OutputOf<V>>
+> {
   readonly kind = "map";
   readonly value: V;
   readonly rules: { max?: number; key?: AnySchema };
@@ -53,7 +68,8 @@ export class MapSchema<V extends AnySchema> extends Schema<Readonly<Record<strin
     const out: Record<string, OutputOf<V>> = {};
     const keys = Object.keys(value);
     const { max = 100_000, key: rule } = this.rules;
-    if (keys.length > max) cx.report({ code: "too_many", message: `must have at most ${max} entries, has ${keys.length}` });
+    if (keys.length > max)
+      cx.report({ code: "too_many", message: `must have at most ${max} entries, has ${keys.length}` });
     for (const key of keys) {
       cx.path.push(key);
       if (key === "__proto__") cx.report({ code: "bad_name", message: `"__proto__" can't be a name` });
@@ -75,7 +91,9 @@ export type ObjectInput<F extends Fields> = { [K in KeysOf<F, "required">]: Inpu
   [K in KeysOf<F, "optional" | "default">]?: InputOf<F[K]> | undefined;
 };
 /** What it resolves to. */
-export type ObjectOutput<F extends Fields> = { [K in KeysOf<F, "required" | "default">]: OutputOf<F[K]> } & { [K in KeysOf<F, "optional">]?: OutputOf<F[K]> };
+export type ObjectOutput<F extends Fields> = { [K in KeysOf<F, "required" | "default">]: OutputOf<F[K]> } & {
+  [K in KeysOf<F, "optional">]?: OutputOf<F[K]>;
+};
 
 export interface ObjectRules {
   /** Heading in the reference page and name in the JSON Schema; an object without one is shown where it stands. */
@@ -92,21 +110,22 @@ export class ObjectSchema<F extends Fields> extends Schema<ObjectInput<F>, Objec
   readonly kind = "object";
   readonly fields: F;
   readonly rules: ObjectRules;
-  readonly #entries: [string, AnySchema][];
+  // Not `#entries`: the modifiers of the base class copy a schema, which private names do not survive.
+  private readonly entries: [string, AnySchema][];
   constructor(fields: F, rules: ObjectRules) {
     super();
     this.fields = fields;
     this.rules = rules;
-    this.#entries = Object.entries(fields);
+    this.entries = Object.entries(fields);
   }
 
   parse(value: unknown, cx: Context): ObjectOutput<F> | undefined {
     if (!isObject(value)) return wrongType(cx, "an object", value);
     if (this.rules.guarded) cx.guarded++;
     const before = cx.findings.length;
-    const source = this.#canonical(value, cx);
+    const source = this.canonical(value, cx);
     const out: Record<string, unknown> = {};
-    for (const [key, schema] of this.#entries) {
+    for (const [key, schema] of this.entries) {
       const given = source[key];
       cx.path.push(key);
       // `undefined` is how a program says "not set"; a file can't hold it.
@@ -123,14 +142,14 @@ export class ObjectSchema<F extends Fields> extends Schema<ObjectInput<F>, Objec
   }
 
   /** Keys under the names that the fields have; unknown ones reported. The same object where nothing had to be renamed. */
-  #canonical(value: Record<string, unknown>, cx: Context): Record<string, unknown> {
+  private canonical(value: Record<string, unknown>, cx: Context): Record<string, unknown> {
     const aliases = this.rules.aliases;
     let renamed: Record<string, unknown> | undefined;
     for (const key of Object.keys(value)) {
       if (Object.hasOwn(this.fields, key)) continue;
       const target = aliases && Object.hasOwn(aliases, key) ? aliases[key] : undefined;
       if (target === undefined) {
-        this.#unknown(key, cx);
+        this.unknownKey(key, cx);
         continue;
       }
       renamed ??= { ...value };
@@ -144,7 +163,10 @@ export class ObjectSchema<F extends Fields> extends Schema<ObjectInput<F>, Objec
         place = place[step] as Record<string, unknown>;
       }
       if (place[last] !== undefined && JSON.stringify(place[last]) !== JSON.stringify(value[key])) {
-        cx.report({ code: "said_twice", message: `says the same thing as "${target}", with another value; keep one of them` }, key);
+        cx.report(
+          { code: "said_twice", message: `says the same thing as "${target}", with another value; keep one of them` },
+          key,
+        );
         continue;
       }
       place[last] = value[key];
@@ -153,7 +175,7 @@ export class ObjectSchema<F extends Fields> extends Schema<ObjectInput<F>, Objec
     return renamed ?? value;
   }
 
-  #unknown(key: string, cx: Context): void {
+  private unknownKey(key: string, cx: Context): void {
     // `x-…` is free for the reader's own use (anchors in YAML, notes).
     if (key.startsWith("x-")) return;
     const known = [...Object.keys(this.fields), ...Object.keys(this.rules.aliases ?? {})];
@@ -171,7 +193,10 @@ export class ObjectSchema<F extends Fields> extends Schema<ObjectInput<F>, Objec
 
 /** `{type, config}`: the type decides what `config` holds. */
 export type TaggedInput<V extends Readonly<Record<string, AnySchema>>> = {
-  [T in keyof V & string]: { type: T; name?: string | undefined; enabled?: boolean | undefined } & (Record<never, never> extends InputOf<V[T]>
+  [T in keyof V & string]: { type: T; name?: string | undefined; enabled?: boolean | undefined } & (Record<
+    never,
+    never
+  > extends InputOf<V[T]>
     ? { config?: InputOf<V[T]> | undefined }
     : { config: InputOf<V[T]> });
 }[keyof V & string];
@@ -180,7 +205,10 @@ export type TaggedOutput<V extends Readonly<Record<string, AnySchema>>> = {
   [T in keyof V & string]: { type: T; name?: string; enabled: boolean; config: OutputOf<V[T]> };
 }[keyof V & string];
 
-export class TaggedSchema<V extends Readonly<Record<string, AnySchema>>> extends Schema<TaggedInput<V>, TaggedOutput<V>> {
+export class TaggedSchema<V extends Readonly<Record<string, AnySchema>>> extends Schema<
+  TaggedInput<V>,
+  TaggedOutput<V>
+> {
   readonly kind = "tagged";
   readonly variants: V;
   readonly spellings: Readonly<Record<string, string>>;
@@ -193,7 +221,8 @@ export class TaggedSchema<V extends Readonly<Record<string, AnySchema>>> extends
     if (!isObject(value)) return wrongType(cx, `an object with "type" and "config"`, value);
     const given = value.type instanceof Interpolated ? value.type.text : value.type;
     if (given === undefined) return cx.report({ code: "missing", message: `"type" is missing` });
-    const type = typeof given === "string" && Object.hasOwn(this.spellings, given) ? (this.spellings[given] as string) : given;
+    const type =
+      typeof given === "string" && Object.hasOwn(this.spellings, given) ? (this.spellings[given] as string) : given;
     if (typeof type !== "string" || !Object.hasOwn(this.variants, type)) {
       const known = [...Object.keys(this.variants), ...Object.keys(this.spellings)];
       return cx.report(
@@ -213,7 +242,11 @@ export class TaggedSchema<V extends Readonly<Record<string, AnySchema>>> extends
       cx.report(
         misplaced
           ? { code: "misplaced_key", message: `${show(key)} belongs inside "config"` }
-          : { code: "unknown_key", message: `unknown key ${show(key)}`, suggestion: suggest(key, ["type", "config", "name", "enabled"]) },
+          : {
+              code: "unknown_key",
+              message: `unknown key ${show(key)}`,
+              suggestion: suggest(key, ["type", "config", "name", "enabled"]),
+            },
         key,
       );
     }
@@ -237,7 +270,10 @@ export class TaggedSchema<V extends Readonly<Record<string, AnySchema>>> extends
 export type Shape = "string" | "number" | "boolean" | "object" | "list";
 
 /** One of several schemas, chosen by the JavaScript type of the value. */
-export class EitherSchema<V extends Readonly<Partial<Record<Shape, AnySchema>>>> extends Schema<InputOf<V[keyof V]>, OutputOf<V[keyof V]>> {
+export class EitherSchema<V extends Readonly<Partial<Record<Shape, AnySchema>>>> extends Schema<
+  InputOf<V[keyof V]>,
+  OutputOf<V[keyof V]>
+> {
   readonly kind = "either";
   readonly variants: V;
   readonly noun: string;
@@ -253,7 +289,7 @@ export class EitherSchema<V extends Readonly<Partial<Record<Shape, AnySchema>>>>
         : Array.isArray(value)
           ? "list"
           : typeof value === "number" || typeof value === "boolean"
-            ? typeof value as Shape
+            ? (typeof value as Shape)
             : isObject(value)
               ? "object"
               : undefined;

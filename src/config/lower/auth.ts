@@ -9,13 +9,18 @@ type Basic = OutputOf<typeof basic>;
 type Mtls = OutputOf<typeof mtls>;
 
 /** One way to authenticate with its settings. */
-export type Method = { type: "jwt"; config: Jwt } | { type: "apikey"; config: ApiKeys } | { type: "basic"; config: Basic } | { type: "mtls"; config: Mtls };
+export type Method =
+  | { type: "jwt"; config: Jwt }
+  | { type: "apikey"; config: ApiKeys }
+  | { type: "basic"; config: Basic }
+  | { type: "mtls"; config: Mtls };
 
 /** One native policy for the methods of a route; they are tried in this order. */
 export function lowerAuth(cx: Lowering, methods: readonly Method[], anonymous: boolean): Json {
   const claims = new Map<string, Json>();
   for (const { config } of methods) {
-    for (const { claim, header } of config.claim_headers) claims.set(`${claim}\n${header.toLowerCase()}`, { claim, header: header.toLowerCase() });
+    for (const { claim, header } of config.claim_headers)
+      claims.set(`${claim}\n${header.toLowerCase()}`, { claim, header: header.toLowerCase() });
   }
   return {
     methods: methods.map((method) => lowerMethod(cx, method)),
@@ -34,7 +39,9 @@ function lowerMethod(cx: Lowering, method: Method): Json {
     case "basic":
       return compact({
         method: "basic",
-        users: method.config.users.map((user) => compact({ name: user.name, hash: user.hash.text, scopes: user.scopes, roles: user.roles, tier: user.tier })),
+        users: method.config.users.map((user) =>
+          compact({ name: user.name, hash: user.hash.text, scopes: user.scopes, roles: user.roles, tier: user.tier }),
+        ),
         file: cx.optionalFile(method.config.file),
         attempts: method.config.attempts,
         attempts_window_ms: ms(method.config.attempts_window),
@@ -42,7 +49,12 @@ function lowerMethod(cx: Lowering, method: Method): Json {
         strip: method.config.strip,
       });
     case "mtls":
-      return { method: "mtls", allowed: method.config.allowed, scopes: method.config.scopes, roles: method.config.roles };
+      return {
+        method: "mtls",
+        allowed: method.config.allowed,
+        scopes: method.config.scopes,
+        roles: method.config.roles,
+      };
   }
 }
 
@@ -87,7 +99,8 @@ function lowerJwt(cx: Lowering, jwt: Jwt): Json {
 }
 
 function lowerApiKeys(cx: Lowering, block: ApiKeys): Json {
-  if (block.redis && !cx.config.redis) cx.error("missing", ["redis"], '"redis" is missing: an "apikey" block looks for keys there');
+  if (block.redis && !cx.config.redis)
+    cx.error("missing", ["redis"], '"redis" is missing: an "apikey" block looks for keys there');
   return compact({
     method: "api_key",
     header: block.header.toLowerCase(),
@@ -133,5 +146,13 @@ export function lowerForwardAuth(cx: Lowering, block: OutputOf<typeof forwardAut
 /** Scopes and roles of a route. */
 export function lowerAuthorize(cx: Lowering, scopes: readonly string[], roles: readonly string[], realm: string): Json {
   const { scope_claim, roles_claim, require_all_scopes, require_all_roles } = cx.config.jwt_authz;
-  return { scopes, roles, all_scopes: require_all_scopes, all_roles: require_all_roles, scope_claim, roles_claim, realm };
+  return {
+    scopes,
+    roles,
+    all_scopes: require_all_scopes,
+    all_roles: require_all_roles,
+    scope_claim,
+    roles_claim,
+    realm,
+  };
 }

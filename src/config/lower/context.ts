@@ -43,7 +43,12 @@ export class Lowering {
   /** A name that nothing has. */
   unknownName(what: string, name: string, path: Path, known: Iterable<string>): void {
     const names = [...known];
-    const list = names.length === 0 ? "none is defined" : names.length <= 8 ? `there ${names.length === 1 ? "is" : "are"} ${names.join(", ")}` : `${names.length} are defined`;
+    const list =
+      names.length === 0
+        ? "none is defined"
+        : names.length <= 8
+          ? `there ${names.length === 1 ? "is" : "are"} ${names.join(", ")}`
+          : `${names.length} are defined`;
     this.error("unknown_name", path, `there is no ${what} ${JSON.stringify(name)}; ${list}`, suggest(name, names));
   }
 

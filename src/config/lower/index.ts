@@ -1,7 +1,7 @@
 /** Resolved configuration → the plain JSON that the data plane compiles (`titan_core::config::raw::Config`). */
 import { availableParallelism } from "node:os";
 import { version } from "../../version.ts";
-import { parsePath, type Path } from "../issue.ts";
+import { type Path, parsePath } from "../issue.ts";
 import type { Config } from "../schema/root.ts";
 import { compact, type Json, Lowering, type LoweringFinding, ms } from "./context.ts";
 import { lowerListeners } from "./listeners.ts";
@@ -46,7 +46,12 @@ export function lower(config: Config, base: string): Lowered {
     }),
     access_log: logging.log_requests
       ? {
-          format: logging.format === "auto" ? (logging.output === "stdout" && process.stdout.isTTY === true ? "text" : "json") : logging.format,
+          format:
+            logging.format === "auto"
+              ? logging.output === "stdout" && process.stdout.isTTY === true
+                ? "text"
+                : "json"
+              : logging.format,
           fields: logging.fields,
           exclude_paths: logging.exclude_paths,
           sample: logging.sample,
@@ -56,7 +61,12 @@ export function lower(config: Config, base: string): Lowered {
         }
       : undefined,
     builtin: { internal_cidrs: metrics.allow, health_paths: health.paths },
-    dns: { servers: dns.servers.map((text) => (/:\d+$/.test(text) && !text.endsWith("]") ? text : `${text}:53`)), min_ttl_ms: ms(dns.min_ttl), max_ttl_ms: ms(dns.max_ttl), timeout_ms: ms(dns.timeout) },
+    dns: {
+      servers: dns.servers.map((text) => (/:\d+$/.test(text) && !text.endsWith("]") ? text : `${text}:53`)),
+      min_ttl_ms: ms(dns.min_ttl),
+      max_ttl_ms: ms(dns.max_ttl),
+      timeout_ms: ms(dns.timeout),
+    },
     shutdown_delay_ms: ms(server.shutdown_delay),
     shutdown_timeout_ms: ms(server.shutdown_timeout),
   });
@@ -68,7 +78,7 @@ function originOf(text: string, listeners: readonly Path[], policies: readonly P
   const [head, index, ...rest] = path;
   if (typeof index !== "number") return path;
   if (head === "listeners") return [...(listeners[index] ?? ["listeners", index]), ...rest];
-  if (head === "policies") return [...(policies[index] ?? []), ...rest.filter((part) => part !== "config" && part !== "kind")];
+  if (head === "policies")
+    return [...(policies[index] ?? []), ...rest.filter((part) => part !== "config" && part !== "kind")];
   return path;
 }
-

@@ -23,22 +23,40 @@ export function lowerListeners(cx: Lowering): { listeners: Json[]; origins: Path
   if (server.port !== undefined) add({ name: "http", port: server.port }, undefined, ["server", "port"]);
   if (tls !== undefined && server.https_port === undefined && listeners.length === 0) server.https_port = 8443;
   if (server.https_port !== undefined) {
-    if (tls === undefined) cx.error("missing", ["server", "https_port"], 'HTTPS needs a certificate: "server.tls" is missing or switched off');
+    if (tls === undefined)
+      cx.error(
+        "missing",
+        ["server", "https_port"],
+        'HTTPS needs a certificate: "server.tls" is missing or switched off',
+      );
     else add({ name: "https", port: server.https_port }, tls, ["server", "tls"]);
   }
   for (const [i, item] of listeners.entries()) {
     const path = ["listeners", i];
     const own = item.tls?.enabled ? item.tls : undefined;
     const secure = own ?? (item.protocol === "https" ? tls : undefined);
-    if (item.protocol === "https" && secure === undefined) cx.error("missing", [...path, "protocol"], '"https" needs a certificate: "tls" is missing (here and in "server")');
-    else if (item.protocol === "http" && own !== undefined) cx.error("contradiction", [...path, "protocol"], '"http" with "tls": leave out one of them');
+    if (item.protocol === "https" && secure === undefined)
+      cx.error(
+        "missing",
+        [...path, "protocol"],
+        '"https" needs a certificate: "tls" is missing (here and in "server")',
+      );
+    else if (item.protocol === "http" && own !== undefined)
+      cx.error("contradiction", [...path, "protocol"], '"http" with "tls": leave out one of them');
     else add(item, secure, path);
   }
 
   checkClashes(cx, out, origins);
   if (metrics.enabled && metrics.port !== 0) {
-    const clash = out.findIndex((item) => item.port === metrics.port && overlap(String(item.address), ip(metrics.host)));
-    if (clash >= 0) cx.error("port_clash", ["metrics", "port"], `port ${metrics.port} is already the listener ${JSON.stringify(out[clash]?.name)}; choose another for the admin listener`);
+    const clash = out.findIndex(
+      (item) => item.port === metrics.port && overlap(String(item.address), ip(metrics.host)),
+    );
+    if (clash >= 0)
+      cx.error(
+        "port_clash",
+        ["metrics", "port"],
+        `port ${metrics.port} is already the listener ${JSON.stringify(out[clash]?.name)}; choose another for the admin listener`,
+      );
   }
   return { listeners: out, origins };
 }
@@ -82,7 +100,11 @@ function lowerListener(cx: Lowering, item: Listener, tls: Tls | undefined, befor
 }
 
 function lowerTls(cx: Lowering, tls: Tls): Json {
-  const certificates = tls.certificates.map((item) => ({ cert_path: cx.file(item.cert_path), key_path: cx.file(item.key_path), names: item.names.map((n) => n.toLowerCase()) }));
+  const certificates = tls.certificates.map((item) => ({
+    cert_path: cx.file(item.cert_path),
+    key_path: cx.file(item.key_path),
+    names: item.names.map((n) => n.toLowerCase()),
+  }));
   if (tls.cert_path !== undefined && tls.key_path !== undefined) {
     certificates.unshift({ cert_path: cx.file(tls.cert_path), key_path: cx.file(tls.key_path), names: [] });
   }
@@ -103,8 +125,15 @@ function checkClashes(cx: Lowering, listeners: readonly Json[], origins: readonl
     if (twin !== undefined) cx.error("duplicate_name", origin, `two listeners are named ${JSON.stringify(item.name)}`);
     names.set(item.name, i);
     if (item.port === 0) continue;
-    const clash = listeners.findIndex((other, j) => j < i && other.port === item.port && overlap(String(other.address), String(item.address)));
-    if (clash >= 0) cx.error("port_clash", origin, `port ${item.port} is already the listener ${JSON.stringify(listeners[clash]?.name)}`);
+    const clash = listeners.findIndex(
+      (other, j) => j < i && other.port === item.port && overlap(String(other.address), String(item.address)),
+    );
+    if (clash >= 0)
+      cx.error(
+        "port_clash",
+        origin,
+        `port ${item.port} is already the listener ${JSON.stringify(listeners[clash]?.name)}`,
+      );
   }
 }
 

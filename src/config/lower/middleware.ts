@@ -6,7 +6,7 @@
  */
 import type { Path } from "../issue.ts";
 import type { OutputOf } from "../kit/index.ts";
-import { AUTH_MODES } from "../schema/auth.ts";
+import type { AUTH_MODES } from "../schema/auth.ts";
 import type { MIDDLEWARE, middleware } from "../schema/middleware.ts";
 import { lowerAuth, lowerAuthorize, type Method } from "./auth.ts";
 import type { Json, Lowering } from "./context.ts";
@@ -38,8 +38,23 @@ export interface Slots {
 const AUTH_TYPES: ReadonlySet<Type> = new Set<Type>(["auth", "jwt", "apikey", "basic", "mtls"]);
 
 /** Top-level blocks that are global middleware. */
-const BLOCKS = ["ip_filter", "rate_limit", "cors", "jwt", "apikey", "basic", "mtls", "transform", "compression"] as const;
-const NAMED = { rate_limits: "rate_limit", cors_configs: "cors", transform_configs: "transform", compression_configs: "compression" } as const;
+const BLOCKS = [
+  "ip_filter",
+  "rate_limit",
+  "cors",
+  "jwt",
+  "apikey",
+  "basic",
+  "mtls",
+  "transform",
+  "compression",
+] as const;
+const NAMED = {
+  rate_limits: "rate_limit",
+  cors_configs: "cors",
+  transform_configs: "transform",
+  compression_configs: "compression",
+} as const;
 
 export class MiddlewareTable {
   readonly policies: Json[] = [];
@@ -67,18 +82,37 @@ export class MiddlewareTable {
       else this.#named.set(name, use);
     };
     for (const [name, item] of Object.entries(config.named_middleware)) {
-      add(name, { type: item.type, config: item.config, name, path: ["named_middleware", name, "config"], enabled: on(item) });
+      add(name, {
+        type: item.type,
+        config: item.config,
+        name,
+        path: ["named_middleware", name, "config"],
+        enabled: on(item),
+      });
     }
     for (const [block, type] of Object.entries(NAMED) as [keyof typeof NAMED, Type][]) {
-      for (const [name, settings] of Object.entries(config[block])) add(name, { type, config: settings, name, path: [block, name], enabled: settings.enabled });
+      for (const [name, settings] of Object.entries(config[block]))
+        add(name, { type, config: settings, name, path: [block, name], enabled: settings.enabled });
     }
-    if (this.#named.size > 100) this.#cx.error("too_many", [], `there are ${this.#named.size} named middleware; at most 100 are possible`);
+    if (this.#named.size > 100)
+      this.#cx.error("too_many", [], `there are ${this.#named.size} named middleware; at most 100 are possible`);
     const taken = new Set<string>();
     for (const [i, item] of config.middleware.entries()) {
       if (item.name === undefined) continue;
-      if (taken.has(item.name)) this.#cx.error("duplicate_name", ["middleware", i, "name"], `two global middleware are named ${JSON.stringify(item.name)}`);
+      if (taken.has(item.name))
+        this.#cx.error(
+          "duplicate_name",
+          ["middleware", i, "name"],
+          `two global middleware are named ${JSON.stringify(item.name)}`,
+        );
       taken.add(item.name);
-      add(item.name, { type: item.type, config: item.config, name: item.name, path: ["middleware", i, "config"], enabled: on(item) });
+      add(item.name, {
+        type: item.type,
+        config: item.config,
+        name: item.name,
+        path: ["middleware", i, "config"],
+        enabled: on(item),
+      });
     }
   }
 
@@ -87,7 +121,15 @@ export class MiddlewareTable {
     const uses: Use[] = [];
     for (const [i, item] of config.middleware.entries()) {
       const known = item.name === undefined ? undefined : this.#named.get(item.name);
-      uses.push(known ?? { type: item.type, config: item.config, name: `global.${item.type}`, path: ["middleware", i, "config"], enabled: on(item) });
+      uses.push(
+        known ?? {
+          type: item.type,
+          config: item.config,
+          name: `global.${item.type}`,
+          path: ["middleware", i, "config"],
+          enabled: on(item),
+        },
+      );
     }
     for (const type of BLOCKS) {
       const settings = config[type];
@@ -107,7 +149,11 @@ export class MiddlewareTable {
     for (const use of uses) {
       if (!use.enabled) continue;
       if (seen.has(use.type)) {
-        this.#cx.warn("second_of_type", use.path, `a second ${use.type} ${where}: the first one runs, this one does not`);
+        this.#cx.warn(
+          "second_of_type",
+          use.path,
+          `a second ${use.type} ${where}: the first one runs, this one does not`,
+        );
         continue;
       }
       seen.add(use.type);
@@ -124,11 +170,20 @@ export class MiddlewareTable {
       return;
     }
     const block = use.config as OutputOf<(typeof MIDDLEWARE)["auth"]>;
-    this.#addModes(slots, block.mode, use.path, (type) => (block[type] ? { type, config: block[type], name: `${use.name}.${type}`, path: [...use.path, type], enabled: true } : undefined));
+    this.#addModes(slots, block.mode, use.path, (type) =>
+      block[type]
+        ? { type, config: block[type], name: `${use.name}.${type}`, path: [...use.path, type], enabled: true }
+        : undefined,
+    );
   }
 
   /** Modes (`jwt`, `both`, …) → methods, from blocks in place or at the top level. */
-  #addModes(slots: Slots, modes: readonly Mode[], path: Path, inPlace: (type: Method["type"]) => Use | undefined): void {
+  #addModes(
+    slots: Slots,
+    modes: readonly Mode[],
+    path: Path,
+    inPlace: (type: Method["type"]) => Use | undefined,
+  ): void {
     const auth = slots.auth ?? { methods: [], anonymous: false };
     slots.auth = auth;
     const add = (type: Method["type"], mode: Mode) => {
@@ -146,7 +201,8 @@ export class MiddlewareTable {
       } else if (mode === "anonymous") {
         auth.anonymous = true;
         if (modes.length > 1) continue;
-        for (const type of ["jwt", "apikey", "basic", "mtls"] as const) if (inPlace(type) ?? this.#topLevel(type)) add(type, mode);
+        for (const type of ["jwt", "apikey", "basic", "mtls"] as const)
+          if (inPlace(type) ?? this.#topLevel(type)) add(type, mode);
       } else add(mode, mode);
     }
   }
@@ -155,7 +211,9 @@ export class MiddlewareTable {
     const settings = this.#cx.config[type];
     if (!settings?.enabled) return undefined;
     const known = this.#named.get(type);
-    return known?.type === type ? known : { type, config: settings, name: `global.${type}`, path: [type], enabled: true };
+    return known?.type === type
+      ? known
+      : { type, config: settings, name: `global.${type}`, path: [type], enabled: true };
   }
 
   /** What a route lists, resolved. */
@@ -169,17 +227,46 @@ export class MiddlewareTable {
         else if (!use.enabled) {
           // Listing what is switched off would leave a route open that looks protected.
           const guard = AUTH_TYPES.has(use.type) || use.type === "forward_auth" || use.type === "ip_filter";
-          this.#cx[guard ? "error" : "warn"]("disabled", place, `the middleware ${JSON.stringify(item)} is switched off ("enabled": false)`);
+          this.#cx[guard ? "error" : "warn"](
+            "disabled",
+            place,
+            `the middleware ${JSON.stringify(item)} is switched off ("enabled": false)`,
+          );
         } else uses.push(use);
-      } else uses.push({ type: item.type, config: item.config, name: item.name ?? `${routeName}.${item.type}`, path: [...place, "config"], enabled: on(item) });
+      } else
+        uses.push({
+          type: item.type,
+          config: item.config,
+          name: item.name ?? `${routeName}.${item.type}`,
+          path: [...place, "config"],
+          enabled: on(item),
+        });
     }
-    if (route.transform) uses.push({ type: "transform", config: route.transform, name: `${routeName}.transform`, path: [...path, "transform"], enabled: route.transform.enabled });
+    if (route.transform)
+      uses.push({
+        type: "transform",
+        config: route.transform,
+        name: `${routeName}.transform`,
+        path: [...path, "transform"],
+        enabled: route.transform.enabled,
+      });
     if (typeof route.compression === "object") {
-      uses.push({ type: "compression", config: route.compression, name: `${routeName}.compression`, path: [...path, "compression"], enabled: route.compression.enabled });
+      uses.push({
+        type: "compression",
+        config: route.compression,
+        name: `${routeName}.compression`,
+        path: [...path, "compression"],
+        enabled: route.compression.enabled,
+      });
     }
     const slots = this.#slots(uses, "on this route");
     if (route.auth) {
-      if (slots.auth) this.#cx.error("contradiction", [...path, "auth"], "authentication is also listed in \"middleware\"; keep one of them");
+      if (slots.auth)
+        this.#cx.error(
+          "contradiction",
+          [...path, "auth"],
+          'authentication is also listed in "middleware"; keep one of them',
+        );
       else this.#addModes(slots, route.auth, [...path, "auth"], () => undefined);
     }
     return slots;
@@ -188,7 +275,10 @@ export class MiddlewareTable {
   /** Index of a use's policy; nothing where it asks for nothing. */
   policy(use: Use): number | undefined {
     if (this.#indices.has(use)) return this.#indices.get(use);
-    const lowered = use.type === "compression" ? undefined : lowerPolicy(this.#cx, use.type as PolicyType, use.config as never, use.path);
+    const lowered =
+      use.type === "compression"
+        ? undefined
+        : lowerPolicy(this.#cx, use.type as PolicyType, use.config as never, use.path);
     const index = lowered && this.#push(use.name, lowered.type, lowered.config, use.path);
     this.#indices.set(use, index);
     return index;
@@ -200,7 +290,16 @@ export class MiddlewareTable {
     const known = this.#auths.get(key);
     if (known !== undefined) return known;
     const name = `${methods.map(({ use }) => use.name).join("+") || "auth"}${anonymous ? ".optional" : ""}`;
-    const index = this.#push(name, "auth", lowerAuth(this.#cx, methods.map(({ method }) => method), anonymous), methods[0]?.use.path ?? []);
+    const index = this.#push(
+      name,
+      "auth",
+      lowerAuth(
+        this.#cx,
+        methods.map(({ method }) => method),
+        anonymous,
+      ),
+      methods[0]?.use.path ?? [],
+    );
     this.#auths.set(key, index);
     return index;
   }
@@ -210,7 +309,12 @@ export class MiddlewareTable {
     const key = JSON.stringify([[...scopes].sort(), [...roles].sort(), realm]);
     const known = this.#authorizes.get(key);
     if (known !== undefined) return known;
-    const index = this.#push(`authorize.${[...scopes, ...roles].join(".").slice(0, 80)}`, "authorize", lowerAuthorize(this.#cx, scopes, roles, realm), path);
+    const index = this.#push(
+      `authorize.${[...scopes, ...roles].join(".").slice(0, 80)}`,
+      "authorize",
+      lowerAuthorize(this.#cx, scopes, roles, realm),
+      path,
+    );
     this.#authorizes.set(key, index);
     return index;
   }

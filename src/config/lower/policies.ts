@@ -1,24 +1,49 @@
 /** Settings of one middleware → one native policy. */
-import type { OutputOf } from "../kit/index.ts";
+
 import type { Path } from "../issue.ts";
+import type { OutputOf } from "../kit/index.ts";
 import { type MIDDLEWARE, parseKey, type rateLimit } from "../schema/middleware.ts";
 import { lowerForwardAuth, lowerRedis } from "./auth.ts";
 import { compact, type Json, type Lowering, ms } from "./context.ts";
 
 /** Types that become a policy of their own; authentication is put together for each route, compression belongs to bodies. */
-export type PolicyType = "ip_filter" | "rate_limit" | "concurrency" | "cors" | "forward_auth" | "headers" | "security_headers" | "transform";
+export type PolicyType =
+  | "ip_filter"
+  | "rate_limit"
+  | "concurrency"
+  | "cors"
+  | "forward_auth"
+  | "headers"
+  | "security_headers"
+  | "transform";
 
 type Settings = { [T in keyof typeof MIDDLEWARE]: OutputOf<(typeof MIDDLEWARE)[T]> };
 type Rate = Settings["rate_limit"];
-type LimitFields = Pick<Rate, "requests_per_second" | "requests" | "window" | "burst" | "algorithm" | "key" | "max_keys">;
+type LimitFields = Pick<
+  Rate,
+  "requests_per_second" | "requests" | "window" | "burst" | "algorithm" | "key" | "max_keys"
+>;
 type Rules = Settings["headers"]["request"];
 
 /** The native type and settings; nothing where the settings ask for nothing. */
-export function lowerPolicy<T extends PolicyType>(cx: Lowering, type: T, config: Settings[T], path: Path): { type: string; config: Json } | undefined {
+export function lowerPolicy<T extends PolicyType>(
+  cx: Lowering,
+  type: T,
+  config: Settings[T],
+  path: Path,
+): { type: string; config: Json } | undefined {
   switch (type) {
     case "ip_filter": {
       const { allow, deny, allow_file, deny_file } = config as Settings["ip_filter"];
-      return { type, config: compact({ allow, deny, allow_file: cx.optionalFile(allow_file), deny_file: cx.optionalFile(deny_file) }) };
+      return {
+        type,
+        config: compact({
+          allow,
+          deny,
+          allow_file: cx.optionalFile(allow_file),
+          deny_file: cx.optionalFile(deny_file),
+        }),
+      };
     }
     case "rate_limit":
       return { type, config: lowerRateLimit(cx, config as Rate, path) };
@@ -61,19 +86,26 @@ export function lowerPolicy<T extends PolicyType>(cx: Lowering, type: T, config:
 function lowerHeaders(request: Rules, response: Rules): { type: string; config: Json } | undefined {
   if (request.length + response.length === 0) return undefined;
   const lower = (rules: Rules) =>
-    rules.map(({ action, name, value }) => ({ action: action === "modify" ? "set" : action, name: name.toLowerCase(), ...(action === "remove" ? {} : { value }) }));
+    rules.map(({ action, name, value }) => ({
+      action: action === "modify" ? "set" : action,
+      name: name.toLowerCase(),
+      ...(action === "remove" ? {} : { value }),
+    }));
   return { type: "headers", config: { request: lower(request), response: lower(response) } };
 }
 
 function lowerRateLimit(cx: Lowering, block: OutputOf<typeof rateLimit>, path: Path): Json {
   const tiers = block.tiers && {
     ...(block.tiers.claim === undefined ? {} : { claim: block.tiers.claim }),
-    limits: Object.fromEntries(Object.entries(block.tiers.limits).map(([tier, limits]) => [tier, limits.map(lowerLimit)])),
+    limits: Object.fromEntries(
+      Object.entries(block.tiers.limits).map(([tier, limits]) => [tier, limits.map(lowerLimit)]),
+    ),
   };
   const stated = block.requests_per_second !== undefined || block.requests !== undefined || block.burst !== undefined;
   const limits = block.limits.length > 0 ? block.limits.map(lowerLimit) : tiers && !stated ? [] : [lowerLimit(block)];
   const server = block.redis ?? cx.config.redis;
-  if (block.backend === "redis" && server === undefined) cx.error("missing", [...path, "backend"], '"redis" is missing here and at the top level: where is it?');
+  if (block.backend === "redis" && server === undefined)
+    cx.error("missing", [...path, "backend"], '"redis" is missing here and at the top level: where is it?');
   return compact({
     limits,
     tiers,
@@ -122,4 +154,3 @@ function lowerKeys(keys: readonly string[]): Json[] {
   }
   return out;
 }
-

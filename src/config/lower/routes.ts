@@ -11,28 +11,58 @@ type Transform = OutputOf<typeof transform>;
 type Conditions = NonNullable<Route["headers"]>;
 
 /** Slots whose policies can be global; in no particular order, the data plane decides when each runs. */
-const POLICY_SLOTS = ["ip_filter", "rate_limit", "concurrency", "cors", "forward_auth", "headers", "security_headers", "transform"] as const;
+const POLICY_SLOTS = [
+  "ip_filter",
+  "rate_limit",
+  "concurrency",
+  "cors",
+  "forward_auth",
+  "headers",
+  "security_headers",
+  "transform",
+] as const;
 
 export function lowerRoutes(cx: Lowering, table: MiddlewareTable): { routes: Json[]; global: number[] } {
   const upstreams = new Set(cx.config.upstreams.map((item) => item.name));
   const names = new Set<string>();
   for (const [i, item] of cx.config.routes.entries()) {
     if (item.name === undefined) continue;
-    if (names.has(item.name)) cx.error("duplicate_name", ["routes", i, "name"], `two routes are named ${JSON.stringify(item.name)}`);
+    if (names.has(item.name))
+      cx.error("duplicate_name", ["routes", i, "name"], `two routes are named ${JSON.stringify(item.name)}`);
     names.add(item.name);
   }
   const shapes = new Map<string, number>();
   const global = chain(cx, table, table.global, undefined, []);
   const routes = cx.config.routes.map((item, i) => {
     const path = ["routes", i];
-    const methods = [...(item.method === "" ? [] : many(item.method)), ...item.methods].filter((method) => method !== "").map((method) => method.toUpperCase());
+    const methods = [...(item.method === "" ? [] : many(item.method)), ...item.methods]
+      .filter((method) => method !== "")
+      .map((method) => method.toUpperCase());
     const name = item.name ?? madeName(item, methods, names);
-    const shape = JSON.stringify([item.path.replaceAll(/:[A-Za-z_]\w*/g, ":"), [...methods].sort(), item.host, item.headers, item.query, item.cookies, item.priority]);
+    const shape = JSON.stringify([
+      item.path.replaceAll(/:[A-Za-z_]\w*/g, ":"),
+      [...methods].sort(),
+      item.host,
+      item.headers,
+      item.query,
+      item.cookies,
+      item.priority,
+    ]);
     const twin = shapes.get(shape);
-    if (twin !== undefined) cx.warn("unreachable", path, `routes[${twin}] has the same path, methods and conditions and comes first: this route is never used`);
+    if (twin !== undefined)
+      cx.warn(
+        "unreachable",
+        path,
+        `routes[${twin}] has the same path, methods and conditions and comes first: this route is never used`,
+      );
     else shapes.set(shape, i);
     // Routes without middleware of their own share the global chain; with ten thousand routes that is what matters.
-    const plain = item.middleware.length === 0 && !item.transform && !item.auth && item.auth_required === undefined && item.skip_middleware.length === 0;
+    const plain =
+      item.middleware.length === 0 &&
+      !item.transform &&
+      !item.auth &&
+      item.auth_required === undefined &&
+      item.skip_middleware.length === 0;
     const open = item.required_scopes.length === 0 && item.required_roles.length === 0;
     const slots = plain && open ? table.global : effective(cx, table, item, name, path);
     const policies = slots === table.global ? global : chain(cx, table, slots, item, path);
@@ -73,7 +103,12 @@ function effective(cx: Lowering, table: MiddlewareTable, item: Route, name: stri
   const known = [...uses.keys(), ...(auth ? ["auth"] : [])];
   for (const [i, type] of item.skip_middleware.entries()) {
     if (type === "auth") auth = undefined;
-    else if (!uses.delete(type as never)) cx.warn("no_effect", [...path, "skip_middleware", i], `no global middleware of type ${JSON.stringify(type)} runs here${known.length > 0 ? `; there are ${known.join(", ")}` : ""}`);
+    else if (!uses.delete(type as never))
+      cx.warn(
+        "no_effect",
+        [...path, "skip_middleware", i],
+        `no global middleware of type ${JSON.stringify(type)} runs here${known.length > 0 ? `; there are ${known.join(", ")}` : ""}`,
+      );
   }
   for (const [type, use] of own.uses) uses.set(type, use);
   auth = own.auth ?? auth;
@@ -91,16 +126,30 @@ function chain(cx: Lowering, table: MiddlewareTable, slots: Slots, item: Route |
     if (index !== undefined) out.push(index);
   }
   const authenticated = slots.auth !== undefined && slots.auth.methods.length > 0;
-  if (slots.auth && (authenticated || slots.auth.anonymous)) out.push(table.auth(slots.auth.methods, slots.auth.anonymous));
+  if (slots.auth && (authenticated || slots.auth.anonymous))
+    out.push(table.auth(slots.auth.methods, slots.auth.anonymous));
   if (!item) return out;
   const identified = authenticated || slots.uses.has("forward_auth");
   if (item.auth_required === true && !identified) {
-    cx.error("missing", [...path, "auth_required"], 'no authentication is in effect here: list one in "middleware" or "auth", or add a top-level "jwt" (or "apikey", "basic", "mtls") block');
+    cx.error(
+      "missing",
+      [...path, "auth_required"],
+      'no authentication is in effect here: list one in "middleware" or "auth", or add a top-level "jwt" (or "apikey", "basic", "mtls") block',
+    );
   }
   if (item.required_scopes.length > 0 || item.required_roles.length > 0) {
     const key = item.required_scopes.length > 0 ? "required_scopes" : "required_roles";
-    if (!identified) cx.error("missing", [...path, key], "no authentication is in effect here, so nobody can have scopes or roles");
-    else out.push(table.authorize(item.required_scopes, item.required_roles, slots.auth?.methods[0]?.method.config.realm ?? "titan", [...path, key]));
+    if (!identified)
+      cx.error("missing", [...path, key], "no authentication is in effect here, so nobody can have scopes or roles");
+    else
+      out.push(
+        table.authorize(
+          item.required_scopes,
+          item.required_roles,
+          slots.auth?.methods[0]?.method.config.realm ?? "titan",
+          [...path, key],
+        ),
+      );
   }
   return out;
 }
@@ -114,21 +163,42 @@ function conditions(given: Conditions | undefined, lowerCase: boolean): Json[] {
 
 function action(cx: Lowering, item: Route, slots: Slots, path: Path, upstreams: ReadonlySet<string>): Json {
   if (item.redirect) return { type: "redirect", status: item.redirect.status, location: item.redirect.location };
-  if (item.respond) return { type: "fixed", status: item.respond.status, headers: Object.entries(item.respond.headers).map(([k, v]) => [k.toLowerCase(), v]), body: item.respond.body };
+  if (item.respond)
+    return {
+      type: "fixed",
+      status: item.respond.status,
+      headers: Object.entries(item.respond.headers).map(([k, v]) => [k.toLowerCase(), v]),
+      body: item.respond.body,
+    };
   const targets = item.upstreams ?? [{ upstream: item.upstream ?? "", weight: 1 }];
   for (const [i, target] of targets.entries()) {
-    if (!upstreams.has(target.upstream)) cx.unknownName("upstream", target.upstream, [...path, ...(item.upstreams ? ["upstreams", i, "upstream"] : ["upstream"])], upstreams);
+    if (!upstreams.has(target.upstream))
+      cx.unknownName(
+        "upstream",
+        target.upstream,
+        [...path, ...(item.upstreams ? ["upstreams", i, "upstream"] : ["upstream"])],
+        upstreams,
+      );
   }
-  if (targets.every((target) => target.weight === 0)) cx.error("out_of_range", [...path, "upstreams"], "every weight is 0: give one of them a share");
+  if (targets.every((target) => target.weight === 0))
+    cx.error("out_of_range", [...path, "upstreams"], "every weight is 0: give one of them a share");
   return compact({ type: "proxy", targets, rewrite: rewrite(cx, item, slots.uses.get("transform"), path) });
 }
 
 function rewrite(cx: Lowering, item: Route, use: Use | undefined, path: Path): Json | undefined {
   const steps = use ? (use.config as Transform).path_rewrites : [];
-  const own = item.rewrite_path !== undefined || item.strip_prefix !== undefined || item.add_prefix !== undefined || item.rewrite_regex.length > 0;
+  const own =
+    item.rewrite_path !== undefined ||
+    item.strip_prefix !== undefined ||
+    item.add_prefix !== undefined ||
+    item.rewrite_regex.length > 0;
   if (own) {
     if (item.transform && item.transform.path_rewrites.length > 0) {
-      cx.error("contradiction", [...path, "transform", "path_rewrites"], "the route rewrites its path already (rewrite_path, strip_prefix, add_prefix, rewrite_regex); keep one of them");
+      cx.error(
+        "contradiction",
+        [...path, "transform", "path_rewrites"],
+        "the route rewrites its path already (rewrite_path, strip_prefix, add_prefix, rewrite_regex); keep one of them",
+      );
     }
     checkRewrite(cx, item, path);
     return compact({
@@ -141,25 +211,55 @@ function rewrite(cx: Lowering, item: Route, use: Use | undefined, path: Path): J
   if (steps.length === 0) return undefined;
   const [first, ...rest] = steps;
   const regex = (list: typeof steps) =>
-    list.map((step) => (step.type === "regex" ? [step.pattern, step.replacement] : [`^${escapeRegex(step.pattern.replace(/\/+$/, ""))}(/|$)`, `${step.replacement.replaceAll("$", "$$$$").replace(/\/+$/, "")}/`]));
+    list.map((step) =>
+      step.type === "regex"
+        ? [step.pattern, step.replacement]
+        : [
+            `^${escapeRegex(step.pattern.replace(/\/+$/, ""))}(/|$)`,
+            `${step.replacement.replaceAll("$", "$$$$").replace(/\/+$/, "")}/`,
+          ],
+    );
   if (first?.type !== "prefix_strip") return { regex: regex(steps) };
-  return compact({ strip_prefix: first.pattern, add_prefix: first.replacement === "" ? undefined : first.replacement, regex: regex(rest) });
+  return compact({
+    strip_prefix: first.pattern,
+    add_prefix: first.replacement === "" ? undefined : first.replacement,
+    regex: regex(rest),
+  });
 }
 
 function checkRewrite(cx: Lowering, item: Route, path: Path): void {
   const segments = item.path.split("/");
   if (item.rewrite_path !== undefined) {
-    const known = segments.filter((s) => s.startsWith(":") || (s.startsWith("*") && s.length > 1)).map((s) => s.slice(1));
+    const known = segments
+      .filter((s) => s.startsWith(":") || (s.startsWith("*") && s.length > 1))
+      .map((s) => s.slice(1));
     for (const [, name = ""] of item.rewrite_path.matchAll(/:([A-Za-z_]\w*)/g)) {
-      if (!known.includes(name)) cx.error("unknown_name", [...path, "rewrite_path"], `the path ${JSON.stringify(item.path)} has no parameter ":${name}"`);
+      if (!known.includes(name))
+        cx.error(
+          "unknown_name",
+          [...path, "rewrite_path"],
+          `the path ${JSON.stringify(item.path)} has no parameter ":${name}"`,
+        );
     }
-    if (item.rewrite_path.includes("*") && !segments.at(-1)?.startsWith("*")) cx.error("contradiction", [...path, "rewrite_path"], `"*" stands for what "*" matched, and the path ${JSON.stringify(item.path)} has none`);
+    if (item.rewrite_path.includes("*") && !segments.at(-1)?.startsWith("*"))
+      cx.error(
+        "contradiction",
+        [...path, "rewrite_path"],
+        `"*" stands for what "*" matched, and the path ${JSON.stringify(item.path)} has none`,
+      );
   }
   if (item.strip_prefix !== undefined) {
     const prefix = item.strip_prefix.split("/").filter((s) => s !== "");
     const pattern = segments.filter((s) => s !== "");
-    const fits = prefix.every((s, i) => pattern[i] === undefined ? false : pattern[i] === s || /^[:*]/.test(pattern[i])) || pattern.some((s, i) => s.startsWith("*") && i <= prefix.length);
-    if (!fits) cx.warn("no_effect", [...path, "strip_prefix"], `no path that ${JSON.stringify(item.path)} matches begins with ${JSON.stringify(item.strip_prefix)}`);
+    const fits =
+      prefix.every((s, i) => (pattern[i] === undefined ? false : pattern[i] === s || /^[:*]/.test(pattern[i]))) ||
+      pattern.some((s, i) => s.startsWith("*") && i <= prefix.length);
+    if (!fits)
+      cx.warn(
+        "no_effect",
+        [...path, "strip_prefix"],
+        `no path that ${JSON.stringify(item.path)} matches begins with ${JSON.stringify(item.strip_prefix)}`,
+      );
   }
 }
 

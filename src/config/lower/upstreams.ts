@@ -9,7 +9,8 @@ type Backend = Exclude<Upstream["backends"][number], string>;
 export function lowerUpstreams(cx: Lowering): Json[] {
   const names = new Set<string>();
   return cx.config.upstreams.map((item, i) => {
-    if (names.has(item.name)) cx.error("duplicate_name", ["upstreams", i, "name"], `two upstreams are named ${JSON.stringify(item.name)}`);
+    if (names.has(item.name))
+      cx.error("duplicate_name", ["upstreams", i, "name"], `two upstreams are named ${JSON.stringify(item.name)}`);
     names.add(item.name);
     return lowerUpstream(cx, item, i);
   });
@@ -18,12 +19,20 @@ export function lowerUpstreams(cx: Lowering): Json[] {
 function lowerUpstream(cx: Lowering, item: Upstream, index: number): Json {
   const path = ["upstreams", index];
   const backends = item.backends.map((backend) => (typeof backend === "string" ? backendOf(backend) : backend));
-  if (backends.length === 0) cx.warn("no_backends", [...path, "backends"], "there is no backend: every request gets 503");
-  else if (backends.every((backend) => backend.weight === 0)) cx.warn("no_traffic", [...path, "backends"], "every backend has the weight 0: every request gets 503");
+  if (backends.length === 0)
+    cx.warn("no_backends", [...path, "backends"], "there is no backend: every request gets 503");
+  else if (backends.every((backend) => backend.weight === 0))
+    cx.warn("no_traffic", [...path, "backends"], "every backend has the weight 0: every request gets 503");
 
   const tls = lowerTls(cx, item, backends, path);
-  if (item.protocol === "h2" && tls === undefined) cx.error("contradiction", [...path, "protocol"], '"h2" is HTTP/2 over TLS: add "tls": true, or use "h2c" for HTTP/2 in the clear');
-  if (item.protocol === "h2c" && tls !== undefined) cx.error("contradiction", [...path, "protocol"], '"h2c" is HTTP/2 in the clear: with TLS use "h2"');
+  if (item.protocol === "h2" && tls === undefined)
+    cx.error(
+      "contradiction",
+      [...path, "protocol"],
+      '"h2" is HTTP/2 over TLS: add "tls": true, or use "h2c" for HTTP/2 in the clear',
+    );
+  if (item.protocol === "h2c" && tls !== undefined)
+    cx.error("contradiction", [...path, "protocol"], '"h2c" is HTTP/2 in the clear: with TLS use "h2"');
   return compact({
     name: item.name,
     balance: lowerBalance(item),
@@ -35,7 +44,10 @@ function lowerUpstream(cx: Lowering, item: Upstream, index: number): Json {
     })),
     protocol: item.protocol,
     tls,
-    host: item.host_header === "preserve" || item.host_header === "backend" ? item.host_header : { fixed: item.host_header },
+    host:
+      item.host_header === "preserve" || item.host_header === "backend"
+        ? item.host_header
+        : { fixed: item.host_header },
     health_check: lowerHealthCheck(cx, item, backends, path),
     outlier: item.outlier_detection?.enabled
       ? {
@@ -91,19 +103,34 @@ function bare(host: string): string {
   return host.startsWith("[") ? host.slice(1, -1) : host;
 }
 
-function lowerTls(cx: Lowering, item: Upstream, backends: readonly Backend[], path: (string | number)[]): Json | undefined {
+function lowerTls(
+  cx: Lowering,
+  item: Upstream,
+  backends: readonly Backend[],
+  path: (string | number)[],
+): Json | undefined {
   const stated = backends.map((backend) => backend.tls).filter((tls) => tls !== undefined);
-  const mixed = stated.some((tls) => tls !== stated[0]) || (stated.length > 0 && stated.length < backends.length && stated[0] === true && item.tls === undefined);
+  const mixed =
+    stated.some((tls) => tls !== stated[0]) ||
+    (stated.length > 0 && stated.length < backends.length && stated[0] === true && item.tls === undefined);
   if (mixed) {
     const odd = backends.findIndex((backend) => (backend.tls ?? false) !== (backends[0]?.tls ?? false));
-    cx.error("contradiction", [...path, "backends", Math.max(odd, 0)], "all backends of an upstream use TLS, or none: make two upstreams");
+    cx.error(
+      "contradiction",
+      [...path, "backends", Math.max(odd, 0)],
+      "all backends of an upstream use TLS, or none: make two upstreams",
+    );
     return undefined;
   }
   const block = typeof item.tls === "object" ? item.tls : undefined;
   const wanted = block ? block.enabled : item.tls;
   const byBackend = stated[0];
   if (wanted !== undefined && byBackend !== undefined && wanted !== byBackend) {
-    cx.error("contradiction", [...path, "tls"], `the backends say ${byBackend ? "TLS" : "no TLS"}, the upstream says ${wanted ? "TLS" : "no TLS"}`);
+    cx.error(
+      "contradiction",
+      [...path, "tls"],
+      `the backends say ${byBackend ? "TLS" : "no TLS"}, the upstream says ${wanted ? "TLS" : "no TLS"}`,
+    );
     return undefined;
   }
   if (!(wanted ?? byBackend ?? false)) return undefined;
@@ -129,20 +156,42 @@ function lowerBalance(item: Upstream): Json {
     return compact({ algorithm: given.algorithm, key: named ? { from, name } : { from }, bound: given.bound });
   }
   if (given.algorithm === "sticky") {
-    return { algorithm: given.algorithm, cookie: given.cookie ?? "titan_sticky", secret: given.secret?.text, ttl_seconds: Math.round(given.ttl_seconds ?? 0) };
+    return {
+      algorithm: given.algorithm,
+      cookie: given.cookie ?? "titan_sticky",
+      secret: given.secret?.text,
+      ttl_seconds: Math.round(given.ttl_seconds ?? 0),
+    };
   }
   return { algorithm: given.algorithm };
 }
 
-function lowerHealthCheck(cx: Lowering, item: Upstream, backends: readonly Backend[], path: (string | number)[]): Json | undefined {
+function lowerHealthCheck(
+  cx: Lowering,
+  item: Upstream,
+  backends: readonly Backend[],
+  path: (string | number)[],
+): Json | undefined {
   const block = item.health_check;
   // The alias form states health checks for each backend; an upstream has one set of settings, so they must agree.
-  const alias = { enabled: "health_check_enabled", interval: "health_check_interval", timeout: "health_check_timeout", path: "health_check_path" } as const;
+  const alias = {
+    enabled: "health_check_enabled",
+    interval: "health_check_interval",
+    timeout: "health_check_timeout",
+    path: "health_check_path",
+  } as const;
   const said = <K extends keyof typeof alias>(key: K) => {
     const field = alias[key];
     const first = backends.findIndex((backend) => backend[field] !== undefined);
-    const odd = backends.findIndex((backend) => first >= 0 && backend[field] !== undefined && backend[field] !== backends[first]?.[field]);
-    if (odd >= 0) cx.error("contradiction", [...path, "backends", odd, field], `differs from backends[${first}]: an upstream checks all its backends alike`);
+    const odd = backends.findIndex(
+      (backend) => first >= 0 && backend[field] !== undefined && backend[field] !== backends[first]?.[field],
+    );
+    if (odd >= 0)
+      cx.error(
+        "contradiction",
+        [...path, "backends", odd, field],
+        `differs from backends[${first}]: an upstream checks all its backends alike`,
+      );
     return first < 0 ? undefined : backends[first]?.[field];
   };
   const enabled = said("enabled") as boolean | undefined;
@@ -153,7 +202,12 @@ function lowerHealthCheck(cx: Lowering, item: Upstream, backends: readonly Backe
   if (!(block ? block.enabled : (enabled ?? stated))) return undefined;
   const type = block?.type ?? "http";
   const probe = block?.path ?? "/health";
-  if (type === "http" && !probe.startsWith("/")) cx.error("bad_path", [...path, "health_check", "path"], `a path begins with "/", ${JSON.stringify(probe)} does not`);
+  if (type === "http" && !probe.startsWith("/"))
+    cx.error(
+      "bad_path",
+      [...path, "health_check", "path"],
+      `a path begins with "/", ${JSON.stringify(probe)} does not`,
+    );
   return compact({
     kind: type,
     interval_ms: seconds(block?.interval_seconds ?? interval ?? 30),

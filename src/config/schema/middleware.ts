@@ -1,5 +1,18 @@
 /** Middleware: what a request passes before it reaches a backend, and its answer before the client. */
-import { boolean, duration, either, integer, list, map, number, object, oneOf, size, string, tagged } from "../kit/index.ts";
+import {
+  boolean,
+  duration,
+  either,
+  integer,
+  list,
+  map,
+  number,
+  object,
+  oneOf,
+  size,
+  string,
+  tagged,
+} from "../kit/index.ts";
 import { apikey, authMode, basic, forwardAuth, jwt, mtls, redis } from "./auth.ts";
 import { cidr, file, headerName, headerValue, method, pathPrefix, regexProblem } from "./formats.ts";
 
@@ -7,7 +20,15 @@ const enabled = () => boolean().default(true).doc("`false` keeps the block witho
 
 /** Sources of a key; those with a name are written `header:X-Tenant`. */
 const KEY_SOURCES = ["client_ip", "route", "global", "header", "cookie", "claim", "api_key", "subject"] as const;
-const KEY_SPELLINGS: Readonly<Record<string, string>> = { ip: "client_ip", remote_addr: "client_ip", jwt_claim: "claim", apikey: "api_key", none: "global", sub: "subject", user: "subject" };
+const KEY_SPELLINGS: Readonly<Record<string, string>> = {
+  ip: "client_ip",
+  remote_addr: "client_ip",
+  jwt_claim: "claim",
+  apikey: "api_key",
+  none: "global",
+  sub: "subject",
+  user: "subject",
+};
 const NAMED = new Set(["header", "cookie", "claim"]);
 
 /** `header:X-Tenant` → its parts; why not, where it is none. */
@@ -16,7 +37,8 @@ export function parseKey(text: string): { from: string; name?: string } | string
   const word = colon < 0 ? text : text.slice(0, colon);
   const from = KEY_SPELLINGS[word] ?? word;
   const name = colon < 0 ? "" : text.slice(colon + 1);
-  if (!(KEY_SOURCES as readonly string[]).includes(from)) return `must be one of client_ip, route, global, header:NAME, cookie:NAME, claim:PATH, api_key, subject, not ${JSON.stringify(text)}`;
+  if (!(KEY_SOURCES as readonly string[]).includes(from))
+    return `must be one of client_ip, route, global, header:NAME, cookie:NAME, claim:PATH, api_key, subject, not ${JSON.stringify(text)}`;
   if (NAMED.has(from) && name === "") return `which ${from}? Write "${from}:NAME"`;
   if (!NAMED.has(from) && colon >= 0) return `"${from}" takes no name`;
   return name === "" ? { from } : { from, name };
@@ -33,27 +55,52 @@ const limitKey = string({
 
 const limitFields = {
   requests_per_second: number({ min: 0.001, max: 1e9 }).optional().doc("Requests a second that a key may make."),
-  requests: integer({ min: 1, max: 1e12 }).optional().doc("Requests in one `window`, instead of `requests_per_second`."),
+  requests: integer({ min: 1, max: 1e12 })
+    .optional()
+    .doc("Requests in one `window`, instead of `requests_per_second`."),
   window: duration("ms", { min: 1 }).optional().doc("Window of `requests`, such as `1m`; default 1 s."),
-  burst: integer({ min: 1, max: 1e12 }).optional().doc("Requests admitted at once by a key that was quiet; default twice the requests of a second (of the window). Alias `burst_size`."),
-  algorithm: oneOf(["token_bucket", "sliding_window"], { spellings: { gcra: "token_bucket", sliding: "sliding_window" } })
+  burst: integer({ min: 1, max: 1e12 })
+    .optional()
+    .doc(
+      "Requests admitted at once by a key that was quiet; default twice the requests of a second (of the window). Alias `burst_size`.",
+    ),
+  algorithm: oneOf(["token_bucket", "sliding_window"], {
+    spellings: { gcra: "token_bucket", sliding: "sliding_window" },
+  })
     .default("token_bucket")
     .doc("`token_bucket` (GCRA) smooths and allows a burst; `sliding_window` counts in a moving window."),
   key: list(limitKey, { max: 8, single: true })
     .default(["client_ip"])
-    .doc("What is counted apart: `client_ip` (IPv6 by /64), `route`, `header:NAME`, `cookie:NAME`, `claim:PATH`, `api_key`, `subject`, or `global` for one bucket. A list combines."),
-  max_keys: integer({ min: 1, max: 50_000_000 }).default(100_000).doc("Keys remembered; the one unused longest goes first."),
+    .doc(
+      "What is counted apart: `client_ip` (IPv6 by /64), `route`, `header:NAME`, `cookie:NAME`, `claim:PATH`, `api_key`, `subject`, or `global` for one bucket. A list combines.",
+    ),
+  max_keys: integer({ min: 1, max: 50_000_000 })
+    .default(100_000)
+    .doc("Keys remembered; the one unused longest goes first."),
 } as const;
 
-const limitAliases = { burst_size: "burst", requests_per_sec: "requests_per_second", rps: "requests_per_second", limit: "requests", keys: "key" };
+const limitAliases = {
+  burst_size: "burst",
+  requests_per_sec: "requests_per_second",
+  rps: "requests_per_second",
+  limit: "requests",
+  keys: "key",
+};
 
-function limitCheck(value: Record<string, unknown>, cx: { report: (f: { code: string; message: string }, ...below: string[]) => undefined }): void {
+function limitCheck(
+  value: Record<string, unknown>,
+  cx: { report: (f: { code: string; message: string }, ...below: string[]) => undefined },
+): void {
   if (value.requests_per_second !== undefined && value.requests !== undefined) {
     cx.report({ code: "contradiction", message: 'say "requests_per_second", or "requests" with "window", not both' });
   }
-  if (value.window !== undefined && value.requests === undefined) cx.report({ code: "missing", message: '"requests" is missing: how many in the window?' }, "window");
+  if (value.window !== undefined && value.requests === undefined)
+    cx.report({ code: "missing", message: '"requests" is missing: how many in the window?' }, "window");
   if (value.algorithm === "sliding_window" && value.burst !== undefined) {
-    cx.report({ code: "contradiction", message: 'has no effect with "sliding_window", which allows no burst' }, "burst");
+    cx.report(
+      { code: "contradiction", message: 'has no effect with "sliding_window", which allows no burst' },
+      "burst",
+    );
   }
 }
 
@@ -63,10 +110,14 @@ export const rateLimit = object(
   {
     enabled: enabled(),
     ...limitFields,
-    limits: list(limit, { max: 16 }).default([]).doc("Several limits, all of which must admit the request; instead of the single one above."),
+    limits: list(limit, { max: 16 })
+      .default([])
+      .doc("Several limits, all of which must admit the request; instead of the single one above."),
     tiers: object(
       {
-        claim: string({ min: 1, max: 256 }).optional().doc("Claim path that names the tier; default the `tier` of the API key or user."),
+        claim: string({ min: 1, max: 256 })
+          .optional()
+          .doc("Claim path that names the tier; default the `tier` of the API key or user."),
         limits: map(list(limit, { min: 1, max: 16, single: true }), { max: 100 }).doc("Tier → its limit or limits."),
       },
       { title: "Tiers", guarded: true },
@@ -74,10 +125,14 @@ export const rateLimit = object(
       .optional()
       .doc("Limits by plan."),
     cost: integer({ min: 1, max: 1_000_000 }).default(1).doc("What one request takes."),
-    group: string({ min: 1, max: 64 }).optional().doc("Middleware of the same group share their counters; default its own name."),
+    group: string({ min: 1, max: 64 })
+      .optional()
+      .doc("Middleware of the same group share their counters; default its own name."),
     headers: boolean().default(true).doc("Write `X-RateLimit-Limit`, `-Remaining` and `-Reset`."),
     draft_headers: boolean().default(false).doc("Write `RateLimit-Policy` and `RateLimit` (IETF draft)."),
-    backend: oneOf(["local", "redis"], { spellings: { memory: "local" } }).default("local").doc("Count in this process (exact), or in Redis for every Titan that uses it (`redis`)."),
+    backend: oneOf(["local", "redis"], { spellings: { memory: "local" } })
+      .default("local")
+      .doc("Count in this process (exact), or in Redis for every Titan that uses it (`redis`)."),
     redis: redis.optional().doc("Server for `backend: redis`; default the top-level `redis`."),
   },
   {
@@ -86,9 +141,12 @@ export const rateLimit = object(
     aliases: limitAliases,
     check: (value, cx) => {
       limitCheck(value, cx);
-      const single = value.requests_per_second !== undefined || value.requests !== undefined || value.burst !== undefined;
-      if (single && (value.limits as unknown[]).length > 0) cx.report({ code: "contradiction", message: 'say one limit here or several in "limits", not both' }, "limits");
-      if (value.redis !== undefined && value.backend !== "redis") cx.report({ code: "contradiction", message: 'has no effect unless "backend" is "redis"' }, "redis");
+      const single =
+        value.requests_per_second !== undefined || value.requests !== undefined || value.burst !== undefined;
+      if (single && (value.limits as unknown[]).length > 0)
+        cx.report({ code: "contradiction", message: 'say one limit here or several in "limits", not both' }, "limits");
+      if (value.redis !== undefined && value.backend !== "redis")
+        cx.report({ code: "contradiction", message: 'has no effect unless "backend" is "redis"' }, "redis");
     },
   },
 );
@@ -96,8 +154,12 @@ export const rateLimit = object(
 export const concurrency = object(
   {
     enabled: enabled(),
-    max: integer({ min: 1, max: 10_000_000 }).doc("Requests in flight, for the process; one more gets 503 with `Retry-After`."),
-    key: list(limitKey, { max: 8, single: true }).default(["global"]).doc("What is counted apart; as of a rate limit, identity excepted."),
+    max: integer({ min: 1, max: 10_000_000 }).doc(
+      "Requests in flight, for the process; one more gets 503 with `Retry-After`.",
+    ),
+    key: list(limitKey, { max: 8, single: true })
+      .default(["global"])
+      .doc("What is counted apart; as of a rate limit, identity excepted."),
   },
   { title: "Concurrency limit", guarded: true, aliases: { max_concurrent: "max", max_requests: "max" } },
 );
@@ -105,8 +167,12 @@ export const concurrency = object(
 export const ipFilter = object(
   {
     enabled: enabled(),
-    allow: list(cidr(), { max: 100_000, single: true }).default([]).doc("Networks that are let in; with a list, everything else gets 403."),
-    deny: list(cidr(), { max: 100_000, single: true }).default([]).doc("Networks that get 403. The most specific network decides, `deny` wins a tie."),
+    allow: list(cidr(), { max: 100_000, single: true })
+      .default([])
+      .doc("Networks that are let in; with a list, everything else gets 403."),
+    deny: list(cidr(), { max: 100_000, single: true })
+      .default([])
+      .doc("Networks that get 403. The most specific network decides, `deny` wins a tie."),
     allow_file: file().optional().doc("File of more `allow` networks, one a line; read again by each reload."),
     deny_file: file().optional().doc("File of more `deny` networks."),
   },
@@ -115,8 +181,12 @@ export const ipFilter = object(
     guarded: true,
     aliases: { whitelist: "allow", blacklist: "deny", allowed: "allow", denied: "deny" },
     check: (value, cx) => {
-      const empty = (value.allow as unknown[]).length + (value.deny as unknown[]).length === 0 && value.allow_file === undefined && value.deny_file === undefined;
-      if (empty && value.enabled !== false) cx.report({ code: "missing", message: 'filters nothing: give "allow" or "deny"' });
+      const empty =
+        (value.allow as unknown[]).length + (value.deny as unknown[]).length === 0 &&
+        value.allow_file === undefined &&
+        value.deny_file === undefined;
+      if (empty && value.enabled !== false)
+        cx.report({ code: "missing", message: 'filters nothing: give "allow" or "deny"' });
     },
   },
 );
@@ -130,7 +200,8 @@ const origin = string({
     if (text === "*" || text === "null") return undefined;
     if (text.startsWith("/") && text.endsWith("/") && text.length > 2) return regexProblem(text.slice(1, -1));
     if (/^[a-z][a-z0-9+.-]*:\/\/(\*\.)?[^\s/?#*]+$/i.test(text)) return undefined;
-    if (/^[a-z][a-z0-9+.-]*:\/\/[^\s/?#*]+\/+$/i.test(text)) return `an origin ends after host and port: leave out the last "/" of ${JSON.stringify(text)}`;
+    if (/^[a-z][a-z0-9+.-]*:\/\/[^\s/?#*]+\/+$/i.test(text))
+      return `an origin ends after host and port: leave out the last "/" of ${JSON.stringify(text)}`;
     return `must be an origin such as "https://example.com", "https://*.example.com", "*" or "/regex/", not ${JSON.stringify(text)}`;
   },
 });
@@ -138,20 +209,43 @@ const origin = string({
 export const cors = object(
   {
     enabled: enabled(),
-    allowed_origins: list(origin, { max: 1000, single: true }).default(["*"]).doc("Exact, `https://*.example.com`, `/regex/`, or `*`. Only an allowed origin is reflected."),
-    allowed_methods: list(method(), { max: 50, single: true }).default(["GET", "POST", "PUT", "DELETE", "OPTIONS"]).doc("Methods, or `*`."),
-    allowed_headers: list(string({ min: 1, max: 256 }), { max: 200, single: true }).default(["*"]).doc("Request headers, or `*`."),
-    exposed_headers: list(string({ min: 1, max: 256 }), { max: 200, single: true }).default([]).doc("Answer headers that scripts may read."),
-    allow_credentials: boolean().default(false).doc("Allow cookies and authorization; not possible with the origin `*`."),
+    allowed_origins: list(origin, { max: 1000, single: true })
+      .default(["*"])
+      .doc("Exact, `https://*.example.com`, `/regex/`, or `*`. Only an allowed origin is reflected."),
+    allowed_methods: list(method(), { max: 50, single: true })
+      .default(["GET", "POST", "PUT", "DELETE", "OPTIONS"])
+      .doc("Methods, or `*`."),
+    allowed_headers: list(string({ min: 1, max: 256 }), { max: 200, single: true })
+      .default(["*"])
+      .doc("Request headers, or `*`."),
+    exposed_headers: list(string({ min: 1, max: 256 }), { max: 200, single: true })
+      .default([])
+      .doc("Answer headers that scripts may read."),
+    allow_credentials: boolean()
+      .default(false)
+      .doc("Allow cookies and authorization; not possible with the origin `*`."),
     max_age: duration("s").default(86_400).doc("How long a browser may remember a preflight."),
   },
   {
     title: "CORS",
     guarded: true,
-    aliases: { origins: "allowed_origins", methods: "allowed_methods", headers: "allowed_headers", credentials: "allow_credentials", expose_headers: "exposed_headers", max_age_seconds: "max_age" },
+    aliases: {
+      origins: "allowed_origins",
+      methods: "allowed_methods",
+      headers: "allowed_headers",
+      credentials: "allow_credentials",
+      expose_headers: "exposed_headers",
+      max_age_seconds: "max_age",
+    },
     check: (value, cx) => {
       if (value.allow_credentials === true && (value.allowed_origins as string[]).includes("*")) {
-        cx.report({ code: "contradiction", message: 'can\'t be true with the origin "*": every site could act for a logged-in user. Name the origins' }, "allow_credentials");
+        cx.report(
+          {
+            code: "contradiction",
+            message: 'can\'t be true with the origin "*": every site could act for a logged-in user. Name the origins',
+          },
+          "allow_credentials",
+        );
       }
     },
   },
@@ -159,13 +253,17 @@ export const cors = object(
 
 const headerRule = object(
   {
-    action: oneOf(["add", "remove", "modify"], { spellings: { set: "modify", replace: "modify", delete: "remove", append: "add" } })
+    action: oneOf(["add", "remove", "modify"], {
+      spellings: { set: "modify", replace: "modify", delete: "remove", append: "add" },
+    })
       .default("modify")
       .doc("`add` one more, `remove` all, `modify` = replace or add (also spelt `set`)."),
     name: headerName().doc("Header name."),
     value: headerValue()
       .default("")
-      .doc("Value; may hold `${client_ip}`, `${request_id}`, `${host}`, `${path}`, `${method}`, `${scheme}`, `${route}`, `${tls_subject}`, `${subject}`, `${param.NAME}`, `${header.NAME}`, `${claim.PATH}`."),
+      .doc(
+        "Value; may hold `${client_ip}`, `${request_id}`, `${host}`, `${path}`, `${method}`, `${scheme}`, `${route}`, `${tls_subject}`, `${subject}`, `${param.NAME}`, `${header.NAME}`, `${claim.PATH}`.",
+      ),
   },
   { title: "Header rule", aliases: { header: "name", op: "action" } },
 );
@@ -184,21 +282,32 @@ export const headers = object(
 export const securityHeaders = object(
   {
     enabled: enabled(),
-    preset: oneOf(["basic", "strict", "api"]).default("basic").doc("`basic` is safe for any site; `strict` and `api` suit applications made for them."),
+    preset: oneOf(["basic", "strict", "api"])
+      .default("basic")
+      .doc("`basic` is safe for any site; `strict` and `api` suit applications made for them."),
   },
   { title: "Security headers", guarded: true },
 );
 
 const pathRewrite = object(
   {
-    type: oneOf(["prefix_strip", "regex"], { spellings: { strip_prefix: "prefix_strip" } }).doc("`prefix_strip` takes `pattern` off the front; `regex` replaces what it matches."),
+    type: oneOf(["prefix_strip", "regex"], { spellings: { strip_prefix: "prefix_strip" } }).doc(
+      "`prefix_strip` takes `pattern` off the front; `regex` replaces what it matches.",
+    ),
     pattern: string({ min: 1, max: 1024 }).doc("Prefix or linear-time regular expression."),
-    replacement: string({ max: 1024 }).default("").doc("Replacement of a `regex`, with `$1`; prefix put in place of a stripped one."),
+    replacement: string({ max: 1024 })
+      .default("")
+      .doc("Replacement of a `regex`, with `$1`; prefix put in place of a stripped one."),
   },
   {
     title: "Path rewrite",
     check: (value, cx) => {
-      const problem = value.type === "regex" ? regexProblem(String(value.pattern)) : String(value.pattern).startsWith("/") ? undefined : 'a prefix begins with "/"';
+      const problem =
+        value.type === "regex"
+          ? regexProblem(String(value.pattern))
+          : String(value.pattern).startsWith("/")
+            ? undefined
+            : 'a prefix begins with "/"';
       if (problem) cx.report({ code: value.type === "regex" ? "bad_regex" : "bad_path", message: problem }, "pattern");
     },
   },
@@ -207,7 +316,9 @@ const pathRewrite = object(
 export const transform = object(
   {
     enabled: enabled(),
-    path_rewrites: list(pathRewrite, { max: 20 }).default([]).doc("Path rewriting in order, after policy; not on a route that rewrites its path itself."),
+    path_rewrites: list(pathRewrite, { max: 20 })
+      .default([])
+      .doc("Path rewriting in order, after policy; not on a route that rewrites its path itself."),
     request_headers: rules().default([]).doc("Rules for the request towards the backend."),
     response_headers: rules().default([]).doc("Rules for the answer towards the client."),
   },
@@ -217,8 +328,14 @@ export const transform = object(
 export const compression = object(
   {
     enabled: enabled(),
-    min_size: size({ max: 2 ** 30 }).default(1024).doc("Smaller answers are left alone."),
-    algorithms: list(oneOf(["zstd", "gzip", "brotli"], { spellings: { br: "brotli" } }), { min: 1, max: 3, single: true })
+    min_size: size({ max: 2 ** 30 })
+      .default(1024)
+      .doc("Smaller answers are left alone."),
+    algorithms: list(oneOf(["zstd", "gzip", "brotli"], { spellings: { br: "brotli" } }), {
+      min: 1,
+      max: 3,
+      single: true,
+    })
       .default(["zstd", "gzip", "brotli"])
       .doc("In order of preference where a client accepts several equally."),
     levels: object(
@@ -229,9 +346,15 @@ export const compression = object(
       },
       { title: "Compression levels", aliases: { br: "brotli" } },
     ).default({}),
-    content_types: list(string({ min: 1, max: 256 }), { max: 200, single: true }).default([]).doc("Types that are compressed, `text/*` possible; empty = text, JSON, XML, JavaScript, SVG, fonts, WASM."),
-    excluded_content_types: list(string({ min: 1, max: 256 }), { max: 200, single: true }).default([]).doc("Types that are not."),
-    disable_for_paths: list(pathPrefix(), { max: 200, single: true }).default([]).doc("Paths whose answers hold secrets beside text that a client chooses (BREACH)."),
+    content_types: list(string({ min: 1, max: 256 }), { max: 200, single: true })
+      .default([])
+      .doc("Types that are compressed, `text/*` possible; empty = text, JSON, XML, JavaScript, SVG, fonts, WASM."),
+    excluded_content_types: list(string({ min: 1, max: 256 }), { max: 200, single: true })
+      .default([])
+      .doc("Types that are not."),
+    disable_for_paths: list(pathPrefix(), { max: 200, single: true })
+      .default([])
+      .doc("Paths whose answers hold secrets beside text that a client chooses (BREACH)."),
     disable_when_setting_cookies: boolean().default(true).doc("Leave answers with `Set-Cookie` alone (BREACH)."),
   },
   { title: "Compression" },
@@ -239,13 +362,19 @@ export const compression = object(
 
 export const auth = object(
   {
-    mode: list(authMode(), { min: 1, max: 7, single: true }).doc("`none`, `jwt`, `apikey`, `both`, `basic`, `mtls`, `anonymous`, or a list; each uses the block of its name here or at the top level."),
+    mode: list(authMode(), { min: 1, max: 7, single: true }).doc(
+      "`none`, `jwt`, `apikey`, `both`, `basic`, `mtls`, `anonymous`, or a list; each uses the block of its name here or at the top level.",
+    ),
     jwt: jwt.optional(),
     apikey: apikey.optional(),
     basic: basic.optional(),
     mtls: mtls.optional(),
   },
-  { title: "Authentication", guarded: true, aliases: { type: "mode", method: "mode", methods: "mode", api_key: "apikey" } },
+  {
+    title: "Authentication",
+    guarded: true,
+    aliases: { type: "mode", method: "mode", methods: "mode", api_key: "apikey" },
+  },
 );
 
 /** Every type of middleware with its settings. */
@@ -282,5 +411,7 @@ export const TYPE_SPELLINGS: Readonly<Record<string, keyof typeof MIDDLEWARE>> =
 export const middleware = tagged(MIDDLEWARE, TYPE_SPELLINGS).doc("A middleware: its type and its settings.");
 
 /** What a route lists: a name or a middleware in place. */
-export const middlewareUse = either('the name of a middleware or an object with "type" and "config"', { string: string({ min: 1, max: 64 }), object: middleware });
-
+export const middlewareUse = either('the name of a middleware or an object with "type" and "config"', {
+  string: string({ min: 1, max: 64 }),
+  object: middleware,
+});

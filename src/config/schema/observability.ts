@@ -76,13 +76,23 @@ const rotation = object(
 
 export const logging = object(
   {
-    level: logLevel().default("info").doc("Lowest level that is logged: trace, debug, info, warn, error, fatal. Override: `TITAN_LOG_LEVEL`."),
-    format: oneOf(["auto", "json", "text"], { spellings: { pretty: "text" } }).default("auto").doc("`auto` = text on a terminal, JSON elsewhere."),
+    level: logLevel()
+      .default("info")
+      .doc("Lowest level that is logged: trace, debug, info, warn, error, fatal. Override: `TITAN_LOG_LEVEL`."),
+    format: oneOf(["auto", "json", "text"], { spellings: { pretty: "text" } })
+      .default("auto")
+      .doc("`auto` = text on a terminal, JSON elsewhere."),
     output: string({ min: 1, max: 4096 }).default("stdout").doc("Access log: `stdout`, or a file."),
     log_requests: boolean().default(true).doc("Write the access log."),
-    fields: list(logField, { min: 1, max: 100 }).default(DEFAULT_FIELDS).doc(`Fields of an access log line in order: ${LOG_FIELDS.join(", ")}, header.NAME.`),
-    exclude_paths: list(pathPrefix(), { max: 1000, single: true }).default([]).doc("Paths that are not logged; exact, or a prefix that ends in `*`."),
-    sample: number({ min: 0, max: 1 }).default(1).doc("Share of requests logged, 0 to 1; answers of 500 and above always are."),
+    fields: list(logField, { min: 1, max: 100 })
+      .default(DEFAULT_FIELDS)
+      .doc(`Fields of an access log line in order: ${LOG_FIELDS.join(", ")}, header.NAME.`),
+    exclude_paths: list(pathPrefix(), { max: 1000, single: true })
+      .default([])
+      .doc("Paths that are not logged; exact, or a prefix that ends in `*`."),
+    sample: number({ min: 0, max: 1 })
+      .default(1)
+      .doc("Share of requests logged, 0 to 1; answers of 500 and above always are."),
     rotation: rotation.optional().doc("Rotation of an access log file; none without this block."),
   },
   { title: "Logging", aliases: { access_log: "log_requests", sample_rate: "sample" } },
@@ -91,19 +101,29 @@ export const logging = object(
 export const metrics = object(
   {
     enabled: boolean().default(true).doc("`false`: no metrics, and no admin listener."),
-    host: bindAddress().default("127.0.0.1").doc("Address of the admin listener; another than loopback needs `admin.token`."),
+    host: bindAddress()
+      .default("127.0.0.1")
+      .doc("Address of the admin listener; another than loopback needs `admin.token`."),
     port: integer({ min: 0, max: 65_535 }).default(9090).doc("Port of the admin listener; 0 = chosen by the system."),
-    path: path().default("/metrics").doc("Path of the metrics on the admin listener. On the gateway's own ports they are at `/_metrics`."),
+    path: path()
+      .default("/metrics")
+      .doc("Path of the metrics on the admin listener. On the gateway's own ports they are at `/_metrics`."),
     format: oneOf(["prometheus"]).default("prometheus").doc("Text format."),
-    allow: list(cidr(), { max: 1000, single: true }).default([]).doc("Networks beside loopback that may read `/_metrics` and `/services/health`; others get 404."),
+    allow: list(cidr(), { max: 1000, single: true })
+      .default([])
+      .doc("Networks beside loopback that may read `/_metrics` and `/services/health`; others get 404."),
   },
   { title: "Metrics", guarded: true, aliases: { address: "host", listen_address: "host", allow_cidrs: "allow" } },
 );
 
 export const admin = object(
   {
-    token: secret({ minBytes: 16 }).optional().doc("Bearer token of the admin listener, at least 16 bytes. Override: `TITAN_ADMIN_TOKEN`."),
-    control_socket: string({ min: 1, max: 100 }).optional().doc("Path of the local control socket (`titan reload`); default in the runtime folder."),
+    token: secret({ minBytes: 16 })
+      .optional()
+      .doc("Bearer token of the admin listener, at least 16 bytes. Override: `TITAN_ADMIN_TOKEN`."),
+    control_socket: string({ min: 1, max: 100 })
+      .optional()
+      .doc("Path of the local control socket (`titan reload`); default in the runtime folder."),
   },
   { title: "Admin", guarded: true },
 );
@@ -112,7 +132,9 @@ export const health = object(
   {
     paths: map(oneOf(["health", "live", "ready"]), { max: 50, key: path() })
       .default({})
-      .doc("More health paths beside `/_health`, `/_live` and `/_ready`: path → `health`, `live` or `ready`. A configured route wins over them.")
+      .doc(
+        "More health paths beside `/_health`, `/_live` and `/_ready`: path → `health`, `live` or `ready`. A configured route wins over them.",
+      )
       .example({ "/healthz": "live", "/readyz": "ready" }),
   },
   { title: "Health" },
@@ -120,16 +142,20 @@ export const health = object(
 
 const server = string({
   code: "bad_address",
-  check: (text) => (/^(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-fA-F:]+\])(:\d{1,5})?$/.test(text) ? undefined : `must be "address:port", not ${JSON.stringify(text)}`),
+  check: (text) =>
+    /^(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-fA-F:]+\])(:\d{1,5})?$/.test(text)
+      ? undefined
+      : `must be "address:port", not ${JSON.stringify(text)}`,
 });
 
 export const dns = object(
   {
-    servers: list(server, { max: 10, single: true }).default([]).doc("Resolvers as `address:port`; empty = the system's."),
+    servers: list(server, { max: 10, single: true })
+      .default([])
+      .doc("Resolvers as `address:port`; empty = the system's."),
     min_ttl: duration("ms").default(1000).doc("Answers are used at least this long."),
     max_ttl: duration("ms").default(300_000).doc("Answers are used at most this long."),
     timeout: duration("ms", { min: 1 }).default(2000).doc("One query."),
   },
   { title: "DNS" },
 );
-

@@ -1,5 +1,5 @@
 /** The whole configuration. */
-import { type InputOf, list, map, object, type OutputOf, raw, string } from "../kit/index.ts";
+import { type InputOf, list, map, type OutputOf, object, raw, string } from "../kit/index.ts";
 import { apikey, basic, jwt, jwtAuthz, mtls, redis } from "./auth.ts";
 import { name } from "./formats.ts";
 import { compression, cors, ipFilter, middleware, rateLimit, transform } from "./middleware.ts";
@@ -22,10 +22,14 @@ export const root = object(
       .optional()
       .doc('Presets or files this one builds on: `"titan:talos"`, `"./base.json"`. What stands here wins.'),
     server: server.default({}).doc("Ports, limits and time limits of the gateway itself."),
-    listeners: list(listener, { max: 1000 }).default([]).doc("Further ports, or all of them: without `server.port` and `server.https_port` there are only these."),
+    listeners: list(listener, { max: 1000 })
+      .default([])
+      .doc("Further ports, or all of them: without `server.port` and `server.https_port` there are only these."),
     upstreams: list(upstream, { max: 100_000 }).default([]).doc("Named sets of backends."),
     routes: list(route, { max: 1_000_000 }).default([]).doc("What is done with which requests."),
-    middleware: list(middleware, { max: 20 }).default([]).doc("Global middleware: runs on every route and on Titan's own answers."),
+    middleware: list(middleware, { max: 20 })
+      .default([])
+      .doc("Global middleware: runs on every route and on Titan's own answers."),
     named_middleware: map(middleware, named).default({}).doc("Middleware by name, for routes to list."),
     rate_limit: rateLimit.optional().doc("Global middleware of this type."),
     cors: cors.optional().doc("Global middleware of this type."),
@@ -48,7 +52,10 @@ export const root = object(
     health: health.default({}).doc("Health paths."),
     dns: dns.default({}).doc("Name resolution of backends."),
   },
-  { title: "Titan configuration", aliases: { middlewares: "middleware", api_key: "apikey", authorization: "jwt_authz", log: "logging" } },
+  {
+    title: "Titan configuration",
+    aliases: { middlewares: "middleware", api_key: "apikey", authorization: "jwt_authz", log: "logging" },
+  },
 );
 
 /** What a configuration may say, in either form. */

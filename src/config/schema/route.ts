@@ -18,7 +18,10 @@ const valueMatch = object(
     aliases: { value: "exact", equals: "exact", not: "invert" },
     check: (value, cx) => {
       if (["exact", "prefix", "regex"].filter((key) => value[key] !== undefined).length > 1) {
-        cx.report({ code: "contradiction", message: 'has at most one of "exact", "prefix" and "regex"; with none it asks only that the value is there' });
+        cx.report({
+          code: "contradiction",
+          message: 'has at most one of "exact", "prefix" and "regex"; with none it asks only that the value is there',
+        });
       }
     },
   },
@@ -40,13 +43,16 @@ const target = object(
 const redirect = object(
   {
     status: integer({ min: 301, max: 308 }).default(302).doc("301, 302, 303, 307 or 308."),
-    location: headerValue(2048).doc("URL or path; `:param` and `*` of the route's path are filled in, `$query` keeps the query."),
+    location: headerValue(2048).doc(
+      "URL or path; `:param` and `*` of the route's path are filled in, `$query` keeps the query.",
+    ),
   },
   {
     title: "Redirect",
     aliases: { to: "location", url: "location", code: "status" },
     check: (value, cx) => {
-      if (![301, 302, 303, 307, 308].includes(value.status as number)) cx.report({ code: "bad_value", message: "must be 301, 302, 303, 307 or 308" }, "status");
+      if (![301, 302, 303, 307, 308].includes(value.status as number))
+        cx.report({ code: "bad_value", message: "must be 301, 302, 303, 307 or 308" }, "status");
     },
   },
 );
@@ -71,11 +77,19 @@ const regexRewrite = object(
 const websocket = object(
   {
     enabled: boolean().default(true).doc("`false` refuses upgrades on the route."),
-    idle_timeout: duration("s").default(300).doc("No byte in either direction for this long closes the tunnel. 0 = never."),
+    idle_timeout: duration("s")
+      .default(300)
+      .doc("No byte in either direction for this long closes the tunnel. 0 = never."),
     max_connections: integer({ min: 0 }).optional().doc("Open tunnels of the route, for the process. 0 = no limit."),
-    max_connections_per_worker: integer({ min: 1 }).default(10_000).doc("The same, times the number of workers; not used with `max_connections`."),
-    allowed_origins: list(string({ min: 1, max: 2048 }), { max: 1000, single: true }).default([]).doc("Accepted `Origin`s, exact or `https://*.example.com`; empty = any."),
-    subprotocols: list(string({ min: 1, max: 256 }), { max: 100, single: true }).default([]).doc("Accepted subprotocols; empty = any."),
+    max_connections_per_worker: integer({ min: 1 })
+      .default(10_000)
+      .doc("The same, times the number of workers; not used with `max_connections`."),
+    allowed_origins: list(string({ min: 1, max: 2048 }), { max: 1000, single: true })
+      .default([])
+      .doc("Accepted `Origin`s, exact or `https://*.example.com`; empty = any."),
+    subprotocols: list(string({ min: 1, max: 256 }), { max: 100, single: true })
+      .default([])
+      .doc("Accepted subprotocols; empty = any."),
   },
   { title: "WebSocket", guarded: true, aliases: { origins: "allowed_origins", protocols: "subprotocols" } },
 );
@@ -85,38 +99,84 @@ export const ACTIONS = ["upstream", "upstreams", "redirect", "respond"] as const
 
 export const route = object(
   {
-    name: string({ code: "bad_name", noun: "a name", pattern: "^[A-Za-z0-9_-]{1,64}$", check: (t) => (/^[A-Za-z0-9_-]{1,64}$/.test(t) ? undefined : `a name has 1 to 64 letters, digits, "_" or "-"; ${JSON.stringify(t)} does not fit`) })
+    name: string({
+      code: "bad_name",
+      noun: "a name",
+      pattern: "^[A-Za-z0-9_-]{1,64}$",
+      check: (t) =>
+        /^[A-Za-z0-9_-]{1,64}$/.test(t)
+          ? undefined
+          : `a name has 1 to 64 letters, digits, "_" or "-"; ${JSON.stringify(t)} does not fit`,
+    })
       .optional()
       .doc("Unique name (metrics label); made from method and path where absent."),
-    path: pathPattern().doc("Pattern: literal segments, `:param` for one segment, a last `*` (or `*name`) for the rest. More specific ones win."),
-    method: either("a method or a list of methods", { string: method(), list: list(method(), { max: 30 }) }).default("").doc("Method; empty = any. GET includes HEAD."),
+    path: pathPattern().doc(
+      "Pattern: literal segments, `:param` for one segment, a last `*` (or `*name`) for the rest. More specific ones win.",
+    ),
+    method: either("a method or a list of methods", { string: method(), list: list(method(), { max: 30 }) })
+      .default("")
+      .doc("Method; empty = any. GET includes HEAD."),
     methods: list(method(), { max: 30, single: true }).default([]).doc("Several methods."),
-    host: list(hostPattern(), { max: 200, single: true }).default([]).doc("Hosts, exact or `*.example.com`; empty = any."),
-    headers: conditions.optional().doc('Conditions on headers: `{"X-Version": "2"}`, or a list with `name` and one of `exact`, `prefix`, `regex`.'),
+    host: list(hostPattern(), { max: 200, single: true })
+      .default([])
+      .doc("Hosts, exact or `*.example.com`; empty = any."),
+    headers: conditions
+      .optional()
+      .doc('Conditions on headers: `{"X-Version": "2"}`, or a list with `name` and one of `exact`, `prefix`, `regex`.'),
     query: conditions.optional().doc("Conditions on query parameters, likewise."),
     cookies: conditions.optional().doc("Conditions on cookies, likewise."),
-    priority: integer({ min: -1_000_000, max: 1_000_000 }).default(0).doc("Decides between routes of equal specificity; higher first."),
+    priority: integer({ min: -1_000_000, max: 1_000_000 })
+      .default(0)
+      .doc("Decides between routes of equal specificity; higher first."),
     upstream: string({ min: 1, max: 64 }).optional().doc("Name of the upstream to forward to."),
-    upstreams: list(target, { min: 1, max: 100 }).optional().doc("Several upstreams by weight (canary), instead of `upstream`."),
+    upstreams: list(target, { min: 1, max: 100 })
+      .optional()
+      .doc("Several upstreams by weight (canary), instead of `upstream`."),
     redirect: redirect.optional().doc("Answer with a redirect."),
     respond: respond.optional().doc("Answer with a fixed response."),
     rewrite_path: path().optional().doc("Whole new path; `:param` and `*` of the pattern are filled in."),
     strip_prefix: path().optional().doc("Prefix taken off the path."),
     add_prefix: path().optional().doc("Prefix put before the path, after `strip_prefix`."),
-    rewrite_regex: list(regexRewrite, { max: 20, single: true }).default([]).doc("Regular expressions applied to the path in order."),
-    timeout: duration("ms").default(0).doc("Whole request, first byte of its head to last byte of the answer: 504. 0 = none. Not for tunnels."),
-    max_request_size: size({ max: 2 ** 50 }).optional().doc("Bytes of a request body: 413; default the listener's."),
+    rewrite_regex: list(regexRewrite, { max: 20, single: true })
+      .default([])
+      .doc("Regular expressions applied to the path in order."),
+    timeout: duration("ms")
+      .default(0)
+      .doc("Whole request, first byte of its head to last byte of the answer: 504. 0 = none. Not for tunnels."),
+    max_request_size: size({ max: 2 ** 50 })
+      .optional()
+      .doc("Bytes of a request body: 413; default the listener's."),
     middleware: list(middlewareUse, { max: 20, single: true })
       .default([])
-      .doc("Names of middleware, or middleware in place, at most 20. A type listed here replaces the global middleware of that type."),
-    skip_middleware: list(string({ min: 1, max: 64 }), { max: 20, single: true }).default([]).doc("Types of global middleware that do not run on this route."),
+      .doc(
+        "Names of middleware, or middleware in place, at most 20. A type listed here replaces the global middleware of that type.",
+      ),
+    skip_middleware: list(string({ min: 1, max: 64 }), { max: 20, single: true })
+      .default([])
+      .doc("Types of global middleware that do not run on this route."),
     transform: transform.optional().doc("A `transform` middleware in place."),
-    compression: either("true, false or an object", { boolean: boolean(), object: compression }).optional().doc("A `compression` middleware in place; `false` switches the global one off."),
-    auth: list(authMode(), { min: 1, max: 7, single: true }).optional().doc("How clients of this route authenticate, by the top-level blocks of those names; `none` switches global authentication off."),
-    auth_required: boolean().optional().doc("`true`: a request without a credential gets 401. `false`: it passes as nobody (a bad credential is still 401). Default: required where authentication is in effect."),
-    required_scopes: list(string({ min: 1, max: 256 }), { max: 50, single: true }).default([]).doc("Scopes that the identity must have; see `jwt_authz`."),
-    required_roles: list(string({ min: 1, max: 256 }), { max: 50, single: true }).default([]).doc("Roles that the identity must have."),
-    websocket: either("true, false or an object", { boolean: boolean(), object: websocket }).default(true).doc("Upgrades (WebSocket). They pass the same middleware as any request."),
+    compression: either("true, false or an object", { boolean: boolean(), object: compression })
+      .optional()
+      .doc("A `compression` middleware in place; `false` switches the global one off."),
+    auth: list(authMode(), { min: 1, max: 7, single: true })
+      .optional()
+      .doc(
+        "How clients of this route authenticate, by the top-level blocks of those names; `none` switches global authentication off.",
+      ),
+    auth_required: boolean()
+      .optional()
+      .doc(
+        "`true`: a request without a credential gets 401. `false`: it passes as nobody (a bad credential is still 401). Default: required where authentication is in effect.",
+      ),
+    required_scopes: list(string({ min: 1, max: 256 }), { max: 50, single: true })
+      .default([])
+      .doc("Scopes that the identity must have; see `jwt_authz`."),
+    required_roles: list(string({ min: 1, max: 256 }), { max: 50, single: true })
+      .default([])
+      .doc("Roles that the identity must have."),
+    websocket: either("true, false or an object", { boolean: boolean(), object: websocket })
+      .default(true)
+      .doc("Upgrades (WebSocket). They pass the same middleware as any request."),
   },
   {
     title: "Route",
@@ -132,18 +192,29 @@ export const route = object(
     },
     check: (value, cx) => {
       const actions = ACTIONS.filter((key) => value[key] !== undefined);
-      if (actions.length === 0) cx.report({ code: "missing", message: '"upstream" is missing (or "upstreams", "redirect", "respond")' });
-      if (actions.length > 1) cx.report({ code: "contradiction", message: `does one thing: ${actions.map((a) => JSON.stringify(a)).join(" and ")} exclude each other` }, actions[1] as string);
+      if (actions.length === 0)
+        cx.report({ code: "missing", message: '"upstream" is missing (or "upstreams", "redirect", "respond")' });
+      if (actions.length > 1)
+        cx.report(
+          {
+            code: "contradiction",
+            message: `does one thing: ${actions.map((a) => JSON.stringify(a)).join(" and ")} exclude each other`,
+          },
+          actions[1] as string,
+        );
       if (value.rewrite_path !== undefined && value.strip_prefix !== undefined) {
-        cx.report({ code: "contradiction", message: '"rewrite_path" and "strip_prefix" exclude each other' }, "strip_prefix");
+        cx.report(
+          { code: "contradiction", message: '"rewrite_path" and "strip_prefix" exclude each other' },
+          "strip_prefix",
+        );
       }
       for (const key of ["rewrite_path", "strip_prefix", "add_prefix"] as const) {
         if (value[key] !== undefined && value.upstream === undefined && value.upstreams === undefined) {
           cx.report({ code: "contradiction", message: "has no effect on a route that forwards nothing" }, key);
         }
       }
-      if (value.method !== "" && (value.methods as unknown[]).length > 0) cx.report({ code: "contradiction", message: 'say "method" or "methods", not both' }, "methods");
+      if (value.method !== "" && (value.methods as unknown[]).length > 0)
+        cx.report({ code: "contradiction", message: 'say "method" or "methods", not both' }, "methods");
     },
   },
 );
-

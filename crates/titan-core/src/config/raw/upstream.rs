@@ -272,6 +272,8 @@ impl Default for CircuitBreaker {
 pub struct Retry {
     /// Tries after the first.
     pub max: u32,
+    /// A retry begins only within this time of the first try. 0 = no limit.
+    pub within_ms: u64,
     /// Time of one try until its head arrived. 0 = no own limit.
     pub try_timeout_ms: u64,
     /// Statuses of idempotent requests that are tried again.
@@ -290,6 +292,7 @@ impl Default for Retry {
     fn default() -> Self {
         Self {
             max: 2,
+            within_ms: 1_000,
             try_timeout_ms: 0,
             statuses: Vec::new(),
             non_idempotent: false,
