@@ -23,7 +23,7 @@ export async function run(options: ServeOptions): Promise<void> {
     inheritSockets: true,
     logger: async (config) => {
       const { createLogger } = await import("../log/logger.ts");
-      log = await createLogger({ level: config.server.log_level, format: options.logFormat ?? formatOf(config) });
+      log = await createLogger({ level: config.logging.level, format: options.logFormat ?? formatOf(config) });
       return log;
     },
   });

@@ -24,7 +24,9 @@ export function interpolate(
         path.push(i);
         const item = walk(node[i]);
         path.pop();
-        if (item !== node[i]) (copy ??= node.slice())[i] = item;
+        if (item === node[i]) continue;
+        copy ??= node.slice();
+        copy[i] = item;
       }
       return copy ?? node;
     }
@@ -35,7 +37,9 @@ export function interpolate(
       path.push(key);
       const item = walk(inner);
       path.pop();
-      if (item !== inner) (copy ??= { ...(node as Record<string, unknown>) })[key] = item;
+      if (item === inner) continue;
+      copy ??= { ...(node as Record<string, unknown>) };
+      copy[key] = item;
     }
     return copy ?? node;
   };

@@ -219,7 +219,7 @@ export class Gateway extends EventEmitter<GatewayEvents> implements AsyncDisposa
       throwRefusal(outcome, loaded);
       this.#source = source ?? this.#source;
       this.#loaded = loaded;
-      if (typeof this.#options.logger === "function") this.#log.level = loaded.config.server.log_level;
+      if (typeof this.#options.logger === "function") this.#log.level = loaded.config.logging.level;
       const generation = outcome.generation ?? 0;
       this.emit("reload", generation);
       return generation;

@@ -78,7 +78,7 @@ export const logging = object(
   {
     level: logLevel()
       .default("info")
-      .doc("Lowest level that is logged: trace, debug, info, warn, error, fatal. Override: `TITAN_LOG_LEVEL`."),
+      .doc("Lowest level that is logged: trace, debug, info, warn, error. Override: `TITAN_LOG_LEVEL`."),
     format: oneOf(["auto", "json", "text"], { spellings: { pretty: "text" } })
       .default("auto")
       .doc("`auto` = text on a terminal, JSON elsewhere."),

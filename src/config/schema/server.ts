@@ -3,10 +3,10 @@ import { boolean, duration, integer, list, object, oneOf, size, string } from ".
 import { bindAddress, cidr, file, hostPattern, name } from "./formats.ts";
 
 /** Log levels, quietest last. */
-export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal"] as const;
+export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
 
 export const logLevel = () =>
-  oneOf(LOG_LEVELS, { spellings: { warning: "warn", err: "error", critical: "fatal" }, anyCase: true });
+  oneOf(LOG_LEVELS, { spellings: { warning: "warn", err: "error", critical: "error", fatal: "error" }, anyCase: true });
 
 const certificate = object(
   {
