@@ -1,0 +1,101 @@
+import { request } from "node:http";
+import { type AddressInfo, createServer } from "node:net";
+import { afterEach, expect, test, vi } from "vitest";
+import type { Config } from "../config/index.ts";
+import type { Gateway } from "../gateway/gateway.ts";
+import { redact } from "./api.ts";
+import { AdminServer } from "./server.ts";
+
+const open: { close(): unknown }[] = [];
+afterEach(async () => {
+  for (const one of open.splice(0)) await one.close();
+});
+
+const reload = vi.fn(async () => 2);
+const gateway = {
+  state: "running",
+  file: "titan.yaml",
+  warnings: [],
+  adminAddress: () => undefined,
+  status: () => ({ generation: 1 }),
+  metrics: async () => ({ contentType: "text/plain", body: "titan_up 1\n" }),
+  reload,
+} as unknown as Gateway;
+
+async function start(metrics: object = {}, token?: string): Promise<number> {
+  const config = {
+    metrics: { enabled: true, host: "127.0.0.1", port: 0, path: "/metrics", ...metrics },
+    admin: { token },
+  };
+  const server = new AdminServer(gateway, config as unknown as Config);
+  await server.listen();
+  open.push(server);
+  return server.address().port;
+}
+
+function ask(port: number, path: string, options: { method?: string; headers?: Record<string, string> } = {}) {
+  return new Promise<{ status: number; body: string }>((resolve, reject) => {
+    const call = request({ host: "127.0.0.1", port, path, agent: false, ...options }, (response) => {
+      let body = "";
+      response.on("data", (chunk) => {
+        body += chunk;
+      });
+      response.on("end", () => resolve({ status: response.statusCode ?? 0, body }));
+    });
+    call.on("error", reject);
+    call.end();
+  });
+}
+
+test("metrics and status on loopback need no token", async () => {
+  const port = await start();
+  expect(await ask(port, "/metrics")).toEqual({ status: 200, body: "titan_up 1\n" });
+  expect(JSON.parse((await ask(port, "/_admin/status")).body)).toMatchObject({ state: "running", generation: 1 });
+  expect((await ask(port, "/nowhere")).status).toBe(404);
+});
+
+test("a foreign page cannot change anything, nor read by a rebound name", async () => {
+  const port = await start();
+  expect((await ask(port, "/_admin/reload", { method: "POST" })).status).toBe(403);
+  expect(reload).not.toHaveBeenCalled();
+  expect((await ask(port, "/_admin/reload", { method: "POST", headers: { "x-titan-admin": "1" } })).status).toBe(200);
+  expect(reload).toHaveBeenCalledOnce();
+  expect((await ask(port, "/_admin/status", { headers: { host: "evil.example" } })).status).toBe(403);
+  expect((await ask(port, "/_admin/reload")).status, "GET").toBe(405);
+});
+
+test("with a token everything needs it", async () => {
+  const port = await start({}, "s3cret");
+  expect((await ask(port, "/metrics")).status).toBe(401);
+  expect((await ask(port, "/metrics", { headers: { authorization: "Bearer wrong" } })).status).toBe(401);
+  expect((await ask(port, "/metrics", { headers: { authorization: "Bearer s3cret" } })).status).toBe(200);
+});
+
+test("beyond loopback a token is needed to start at all", async () => {
+  await expect(start({ host: "0.0.0.0" })).rejects.toMatchObject({ code: "TITAN_ADMIN_TOKEN" });
+});
+
+test("a busy port is an error that names the fix", async () => {
+  const holder = createServer();
+  await new Promise<void>((resolve) => holder.listen(0, "127.0.0.1", resolve));
+  open.push({ close: () => holder.close() });
+  const { port } = holder.address() as AddressInfo;
+  await expect(start({ port })).rejects.toMatchObject({
+    code: "TITAN_ADMIN_LISTEN",
+    message: expect.stringContaining(`127.0.0.1:${port}`),
+    fix: expect.stringContaining("metrics.port"),
+  });
+});
+
+test("the configuration that is shown holds no secret", () => {
+  const shown = redact({
+    admin: { token: "t" },
+    jwt: { keys: [{ secret: "s", public_key_path: "k.pem" }] },
+    server: { tls: { key_path: "p", private_key: "k" } },
+  });
+  expect(shown).toEqual({
+    admin: { token: "[redacted]" },
+    jwt: { keys: [{ secret: "[redacted]", public_key_path: "k.pem" }] },
+    server: { tls: { key_path: "p", private_key: "[redacted]" } },
+  });
+});

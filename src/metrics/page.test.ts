@@ -1,0 +1,93 @@
+import { expect, test } from "vitest";
+import { MetricsPage } from "./page.ts";
+import type { Scrape } from "./scrape.ts";
+
+const latency = { latency: [2, 1, 0, 1], latency_sum_us: 2_500_000 };
+
+const scrape: Scrape = {
+  bounds_us: [500, 1000, 1_000_000],
+  routes: [
+    {
+      route: "api",
+      requests: [
+        ["GET", 200, 3],
+        ["POST", 503, 1],
+      ],
+      ...latency,
+      bytes_in: 10,
+      bytes_out: 20,
+      tunnels_opened: 5,
+      tunnels_closed: 3,
+      tunnel_bytes_in: 1,
+      tunnel_bytes_out: 2,
+    },
+    {
+      route: "",
+      requests: [["GET", 404, 7]],
+      ...latency,
+      bytes_in: 0,
+      bytes_out: 0,
+      tunnels_opened: 0,
+      tunnels_closed: 0,
+      tunnel_bytes_in: 0,
+      tunnel_bytes_out: 0,
+    },
+  ],
+  upstreams: [],
+  policies: [{ policy: 'odd"name', rejected: 2 }],
+  listeners: [{ listener: "http", accepted: 4, closed: { clean: 3 }, refused: { limit: 1 }, tls: { full: 0 } }],
+  errors: { no_route: 7 },
+  access_log: { written: 1 },
+  gauges: {
+    generation: 3,
+    draining: false,
+    listeners: [{ listener: "http", open: 1 }],
+    backends: [
+      {
+        upstream: "api",
+        backend: "127.0.0.1:1",
+        healthy: false,
+        breaker: "half_open",
+        in_flight: 1,
+        connections: 5,
+        idle: 4,
+        waiting: 0,
+      },
+    ],
+    certificates: [],
+  },
+};
+
+test("the data plane's snapshot becomes Prometheus text", async () => {
+  let reads = 0;
+  const page = new MetricsPage(() => {
+    reads++;
+    return JSON.stringify(scrape);
+  });
+  const { contentType, body } = await page.render();
+  expect(contentType).toMatch(/^text\/plain/);
+  expect(reads, "one snapshot a page").toBe(1);
+  for (const line of [
+    "# TYPE titan_requests_total counter",
+    'titan_requests_total{route="api",method="POST",status="503"} 1',
+    'titan_requests_total{route="none",method="GET",status="404"} 7',
+    'titan_request_duration_seconds_bucket{le="0.0005",route="api"} 2',
+    'titan_request_duration_seconds_bucket{le="0.001",route="api"} 3',
+    'titan_request_duration_seconds_bucket{le="1",route="api"} 3',
+    'titan_request_duration_seconds_bucket{le="+Inf",route="api"} 4',
+    'titan_request_duration_seconds_sum{route="api"} 2.5',
+    'titan_request_duration_seconds_count{route="api"} 4',
+    'titan_tunnels_open{route="api"} 2',
+    'titan_policy_rejections_total{policy="odd\\"name"} 2',
+    'titan_connections_refused_total{listener="http",reason="limit"} 1',
+    'titan_errors_total{stage="no_route"} 7',
+    'titan_backend_healthy{upstream="api",backend="127.0.0.1:1"} 0',
+    'titan_circuit_breaker_state{backend="127.0.0.1:1",upstream="api"} 1',
+    'titan_pool_connections{upstream="api",backend="127.0.0.1:1",state="active"} 1',
+    "titan_config_generation 3",
+  ]) {
+    expect(body.split("\n")).toContain(line);
+  }
+  expect(body, "the process's own").toMatch(/^process_resident_memory_bytes \d+$/m);
+  expect(body).toMatch(/^titan_info\{version="\d+\.\d+\.\d+",node="v\d+/m);
+});
