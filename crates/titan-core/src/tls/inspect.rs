@@ -52,6 +52,11 @@ pub fn inspect(path: &str) -> Result<Vec<CertificateInfo>, String> {
     pem::certificates(path, &text)?.iter().map(|der| CertificateInfo::of(path, der)).collect()
 }
 
+/// Whether a certificate holds this public key (SubjectPublicKeyInfo in DER).
+pub(super) fn has_key(der: &[u8], public: &[u8]) -> bool {
+    X509Certificate::from_der(der).is_ok_and(|(_, cert)| cert.public_key().raw == public)
+}
+
 /// Subject alternative names as strings: DNS names lower case, addresses, e-mail addresses and URIs as they are.
 pub(super) fn alternative_names(cert: &X509Certificate<'_>) -> Vec<(Kind, String)> {
     let Ok(Some(extension)) = cert.subject_alternative_name() else { return Vec::new() };

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, LazyLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -108,8 +108,19 @@ impl Sink {
     }
 
     pub(super) fn sync(&self, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
         let (done, wait) = sync_channel(1);
-        self.queue.send(Message::Sync(done)).is_ok() && wait.recv_timeout(limit).is_ok()
+        let mut message = Message::Sync(done);
+        // Not `send`: it would wait for a writer that hangs.
+        while let Err(error) = self.queue.try_send(message) {
+            let TrySendError::Full(back) = error else { return false };
+            if Instant::now() >= end {
+                return false;
+            }
+            message = back;
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        wait.recv_timeout(end.saturating_duration_since(Instant::now())).is_ok()
     }
 
     pub(super) fn reopen(&self) {
