@@ -23,7 +23,7 @@ export class AdminServer {
     this.#host = config.metrics.host;
     this.#port = config.metrics.port;
     this.#metricsPath = config.metrics.path;
-    this.#token = config.admin.token?.text;
+    this.#token = config.admin.token?.text || undefined;
     this.#server = createServer((request, response) => {
       this.#answer(request, response).catch((error: unknown) => {
         if (!response.headersSent) response.writeHead(500, { "content-type": "application/json" });
