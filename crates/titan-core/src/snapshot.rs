@@ -9,9 +9,10 @@ use ipnet::IpNet;
 use crate::http::forward::Forwarding;
 use crate::listener::ListenerSpec;
 use crate::metrics::access_log::AccessLog;
-use crate::policy::Chain;
+use crate::policy::{Chain, Policies};
 use crate::route::{Route, Router};
 use crate::upstream::Upstream;
+use crate::upstream::settings::DnsSettings;
 
 /// A compiled configuration. Published to each shard through its mailbox, so that a request takes no shared counter.
 pub struct Snapshot {
@@ -29,6 +30,10 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Policies of Titan's own answers where no route matched.
     pub fallback: Chain,
+    /// Compiled policies: the next configuration takes their state over.
+    pub policies: Policies,
+    /// Name resolution.
+    pub dns: DnsSettings,
     /// Trusted proxies and forwarding headers.
     pub forwarding: Forwarding,
     /// Access log; `None` = off.

@@ -71,6 +71,11 @@ impl Methods {
         self.any
     }
 
+    /// Whether a name is one of the usual methods.
+    pub fn is_known(name: &str) -> bool {
+        KNOWN.iter().any(|(_, known)| *known == name)
+    }
+
     /// Whether HEAD is in the set without GET.
     pub fn is_head_only(&self) -> bool {
         !self.any && self.known & 3 == 2

@@ -16,9 +16,11 @@ use crate::policy::Chain;
 
 pub mod condition;
 pub mod pattern;
+pub mod rewrite;
 pub mod router;
 mod table;
 pub mod target;
+pub mod template;
 
 pub use router::{Found, MatchInput, Params, Router};
 pub use target::{ForwardTarget, Proxy, Redirect, Target};
@@ -31,6 +33,12 @@ pub struct Route {
     pub index: usize,
     /// The path pattern as configured.
     pub pattern: Arc<str>,
+    /// Hosts as configured; empty = any. For `explain`, as are the next two: matching is the router's.
+    pub hosts: Vec<String>,
+    /// Methods.
+    pub methods: condition::Methods,
+    /// Headers, query parameters and cookies.
+    pub conditions: Vec<condition::Condition>,
     /// Names of the parameters in the order of the pattern; a last `*` is named `*` unless the pattern names it.
     pub param_names: Box<[Arc<str>]>,
     /// Tie-breaker among equally specific routes.
@@ -39,6 +47,8 @@ pub struct Route {
     pub action: Action,
     /// Policies in their order of execution.
     pub chain: Chain,
+    /// Names and types of the policies in the same order.
+    pub policies: Vec<(Arc<str>, &'static str)>,
     /// Whole request; `None` = no limit.
     pub timeout: Option<Duration>,
     /// Bytes of the request body; `None` = the listener's limit.

@@ -211,7 +211,7 @@ impl Upstream {
         Identity {
             addr: address.addr,
             alternate: address.alternate,
-            backend: format!("{bracketed}:{port}").into(),
+            backend: self.backend_name(backend).into(),
             authority: authority.into(),
             server_name: self.tls.as_ref().and_then(|_| rustls::pki_types::ServerName::try_from(sni.to_string()).ok()),
             transport: self.transport,
@@ -219,9 +219,29 @@ impl Upstream {
         }
     }
 
+    /// A backend as its metrics label, `host:port`; an SRV name has no port.
+    fn backend_name(&self, backend: &Backend) -> String {
+        let host = &backend.host;
+        match backend.port {
+            0 => host.clone(),
+            port if host.contains(':') => format!("[{host}]:{port}"),
+            port => format!("{host}:{port}"),
+        }
+    }
+
     /// The endpoints of this moment, whatever their state, with their weights.
     pub fn members(&self) -> Vec<Member> {
         self.set.load().members.clone()
+    }
+
+    /// Addresses that a backend stands for now.
+    pub fn addresses_of(&self, host: &str, port: u16) -> Vec<Resolved> {
+        let mine = |b: &Backend| b.host == host && b.port == port;
+        let Some(backend) = self.backends.iter().position(mine) else { return Vec::new() };
+        let name = self.backend_name(&self.backends[backend]);
+        let set = self.set.load();
+        let members = set.members.iter().filter(|m| *m.endpoint.backend == name);
+        members.map(|m| Resolved { backend, addr: m.endpoint.addr, alternate: m.endpoint.alternate, weight: None }).collect()
     }
 
     /// What the configuration says.
@@ -376,4 +396,4 @@ impl Upstream {
 
 #[cfg(test)]
 #[path = "pick_tests.rs"]
-mod tests;
+pub(crate) mod tests;

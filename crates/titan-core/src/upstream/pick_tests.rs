@@ -36,6 +36,11 @@ fn upstream_with(settings: Settings, weights: &[u32], before: Option<&Upstream>)
     upstream
 }
 
+/// An upstream without endpoints, for tests of routes.
+pub(crate) fn upstream_named(name: &str) -> Arc<Upstream> {
+    Arc::new(Upstream::new(name, String::new(), settings(Balance::RoundRobin), 0, vec![], metrics::Id::NONE, None))
+}
+
 fn upstream(balance: Balance, weights: &[u32]) -> Upstream {
     upstream_with(settings(balance), weights, None)
 }

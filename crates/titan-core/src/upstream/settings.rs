@@ -202,3 +202,16 @@ pub enum Probe {
 pub(crate) fn millis(duration: Duration) -> u64 {
     duration.as_millis().min(u128::from(u64::MAX / 4)) as u64
 }
+
+/// Name resolution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsSettings {
+    /// `address:port` of resolvers; empty = the system's.
+    pub servers: Vec<std::net::SocketAddr>,
+    /// Answers are used at least this long whatever their TTL.
+    pub min_ttl: Duration,
+    /// Answers are used at most this long whatever their TTL.
+    pub max_ttl: Duration,
+    /// One query's time.
+    pub timeout: Duration,
+}

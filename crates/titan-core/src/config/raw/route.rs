@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use super::HashKey;
+
 /// One route.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -81,6 +83,9 @@ pub enum Action {
     Proxy {
         /// At least one.
         targets: Vec<Target>,
+        /// Binds a client, header or cookie value to one of the weighted targets; absent = in turn.
+        #[serde(default)]
+        split_by: Option<HashKey>,
         /// Path rewriting.
         #[serde(default)]
         rewrite: Option<Rewrite>,
@@ -111,9 +116,15 @@ pub enum Action {
 pub struct Target {
     /// Name of an upstream.
     pub upstream: String,
-    /// Share.
+    /// Share; 0 = only by its conditions.
     #[serde(default = "one")]
     pub weight: u32,
+    /// Takes every request for which all of its headers and cookies match, before weights are looked at.
+    #[serde(default)]
+    pub headers: Vec<ValueMatch>,
+    /// Cookies.
+    #[serde(default)]
+    pub cookies: Vec<ValueMatch>,
 }
 
 /// Path rewriting, applied after policy; the result is normalised again. At most one of the first two.
