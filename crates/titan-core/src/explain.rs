@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Issue, compile, raw};
 use crate::http::head::RequestHead;
 use crate::http::{h1, host, path};
-use crate::policy::{self, Policies, Services};
+use crate::policy;
 use crate::route::router::Considered;
 use crate::route::{Action, Found, MatchInput, Params, Route};
+use crate::rt::clock;
 use crate::snapshot::Snapshot;
+use crate::upstream::Upstream;
 
 /// A request to explain.
 #[derive(Debug, Clone, Deserialize)]
@@ -108,10 +110,15 @@ pub enum Does {
 pub struct Backend {
     /// `host:port`.
     pub backend: String,
+    /// Its address; absent where the name is not resolved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// Share.
     pub weight: u32,
     /// Host header that it is sent.
     pub host: String,
+    /// `up`, `half_open`, `circuit_open`, `ejected`, `unhealthy`, `draining` or `unresolved`. `up` where nothing runs.
+    pub state: &'static str,
 }
 
 /// A route that was considered.
@@ -139,12 +146,11 @@ pub struct Step {
 
 /// Explains `request` under `config`. Nothing of `config` is started.
 pub fn explain(config: &raw::Config, request: &Request) -> Result<Explanation, Vec<Issue>> {
-    let snapshot = compile::compile(config, None)?;
-    let (policies, _) = policy::compile(&config.policies, None, &Services::default());
-    Ok(decide(config, &snapshot, &policies, request))
+    Ok(decide(&compile::compile(config, None, &compile::Services::detached())?, request))
 }
 
-fn decide(config: &raw::Config, snapshot: &Snapshot, policies: &Policies, request: &Request) -> Explanation {
+/// Explains `request` under a compiled configuration: of a running gateway, the state of the backends is theirs.
+pub fn decide(snapshot: &Snapshot, request: &Request) -> Explanation {
     let head = match head_of(request) {
         Ok(head) => head,
         Err(message) => return refused(message),
@@ -167,13 +173,13 @@ fn decide(config: &raw::Config, snapshot: &Snapshot, policies: &Policies, reques
         Found::Route(index, _) => Some(*index),
         _ => None,
     };
-    let indices = taken.map_or(&config.global[..], |index| &config.routes[index].policies[..]);
+    let policies = taken.map_or(&snapshot.fallback_policies, |index| &snapshot.routes[index].policies);
     let mut out = Explanation {
         host: name.to_string(),
         path: text(&normal),
         preflight,
         considered: snapshot.router.considered(&input).iter().map(|one| candidate(snapshot, one, taken, input.method)).collect(),
-        policies: policies.order(indices).into_iter().map(|(name, kind)| Step { name: name.into(), kind: kind.into() }).collect(),
+        policies: policies.iter().map(|(name, kind)| Step { name: name.to_string(), kind: (*kind).into() }).collect(),
         ..Explanation::default()
     };
     match found {
@@ -184,7 +190,7 @@ fn decide(config: &raw::Config, snapshot: &Snapshot, policies: &Policies, reques
                 name: route.name.to_string(),
                 pattern: route.pattern.to_string(),
                 params: named(route, &params, &normal),
-                action: does(config, route, &head, &params, &normal, request.client_ip),
+                action: does(route, &head, &params, &normal, request.client_ip),
             });
         }
         Found::MethodNotAllowed(allow) => {
@@ -196,7 +202,7 @@ fn decide(config: &raw::Config, snapshot: &Snapshot, policies: &Policies, reques
     out
 }
 
-fn does(config: &raw::Config, route: &Route, head: &RequestHead, params: &Params, normal: &[u8], client: IpAddr) -> Does {
+fn does(route: &Route, head: &RequestHead, params: &Params, normal: &[u8], client: IpAddr) -> Does {
     match &route.action {
         Action::Redirect(redirect) => {
             Does::Redirect { status: redirect.status, location: text(&redirect.location(normal, params, head.raw_query())) }
@@ -207,35 +213,43 @@ fn does(config: &raw::Config, route: &Route, head: &RequestHead, params: &Params
             Ok(forward) => {
                 let upstream = proxy.choose(head, client);
                 let query = forward.query.as_deref().map(|query| format!("?{}", text(query))).unwrap_or_default();
-                let split = match &proxy.targets[..] {
+                let split = match proxy.targets() {
                     [_] => Vec::new(),
                     targets => targets.iter().map(|target| (target.upstream.name.to_string(), target.weight)).collect(),
                 };
-                let raw = config.upstreams.iter().find(|one| one.name == *upstream.name);
                 Does::Proxy {
                     upstream: upstream.name.to_string(),
                     split,
                     target: text(&forward.path) + &query,
-                    backends: raw.map(|raw| backends(raw, head)).unwrap_or_default(),
+                    backends: backends(upstream, head),
                 }
             }
         },
     }
 }
 
-fn backends(upstream: &raw::Upstream, head: &RequestHead) -> Vec<Backend> {
-    let usual = if upstream.tls.is_some() { 443 } else { 80 };
-    let of = |backend: &raw::Backend| Backend {
-        backend: format!("{}:{}", backend.host, backend.port),
-        weight: backend.weight,
-        host: match &upstream.host {
-            raw::HostHeader::Preserve => text(head.authority_bytes()),
-            raw::HostHeader::Backend if backend.port == usual => backend.host.clone(),
-            raw::HostHeader::Backend => format!("{}:{}", backend.host, backend.port),
-            raw::HostHeader::Fixed(value) => value.clone(),
-        },
-    };
-    upstream.backends.iter().filter(|backend| backend.weight > 0).map(of).collect()
+fn backends(upstream: &Upstream, head: &RequestHead) -> Vec<Backend> {
+    let members = upstream.members();
+    let now = clock::now();
+    let mut list: Vec<Backend> = members
+        .iter()
+        .filter(|member| member.weight > 0)
+        .map(|member| Backend {
+            backend: member.endpoint.backend.to_string(),
+            address: Some(member.endpoint.addr.to_string()),
+            weight: member.weight,
+            host: text(upstream.host_for(&member.endpoint, head.authority_bytes())),
+            state: member.endpoint.status(now).as_str(),
+        })
+        .collect();
+    for backend in upstream.backends.iter().filter(|backend| backend.weight > 0) {
+        let name = upstream.backend_name(backend);
+        if list.iter().all(|known| known.backend != name) {
+            let host = upstream.host_of(backend, head.authority_bytes());
+            list.push(Backend { backend: name, address: None, weight: backend.weight, host, state: "unresolved" });
+        }
+    }
+    list
 }
 
 fn candidate(snapshot: &Snapshot, one: &Considered, taken: Option<usize>, method: &[u8]) -> Candidate {

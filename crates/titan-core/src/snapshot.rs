@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Policies of Titan's own answers where no route matched.
     pub fallback: Chain,
+    /// Their names and types in the order they run.
+    pub fallback_policies: Vec<(Arc<str>, &'static str)>,
     /// Compiled policies: the next configuration takes their state over.
     pub policies: Policies,
     /// Name resolution.

@@ -71,6 +71,7 @@ pub fn compile(config: &raw::Config, previous: Option<&Snapshot>, services: &Ser
         routes,
         upstreams: upstreams.list,
         fallback: policies.chain(&config.global),
+        fallback_policies: policies.order(&config.global).into_iter().map(|(name, kind)| (name.into(), kind)).collect(),
         policies,
         forwarding,
         access_log,

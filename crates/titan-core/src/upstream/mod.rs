@@ -202,25 +202,37 @@ impl Upstream {
     }
 
     fn identity(&self, backend: &Backend, address: &Resolved, rules: Rules) -> Identity {
-        let host = &backend.host;
-        let bracketed = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-        let default_port = if self.tls.is_some() { 443 } else { 80 };
         let port = if backend.port == 0 { address.addr.port() } else { backend.port };
-        let authority = if port == default_port { bracketed.clone() } else { format!("{bracketed}:{port}") };
-        let sni = self.settings.sni.as_deref().unwrap_or(host);
+        let sni = self.settings.sni.as_deref().unwrap_or(&backend.host);
         Identity {
             addr: address.addr,
             alternate: address.alternate,
             backend: self.backend_name(backend).into(),
-            authority: authority.into(),
+            authority: self.authority(&backend.host, port).into(),
             server_name: self.tls.as_ref().and_then(|_| rustls::pki_types::ServerName::try_from(sni.to_string()).ok()),
             transport: self.transport,
             rules,
         }
     }
 
+    /// Host, with the port where it is not the scheme's.
+    fn authority(&self, host: &str, port: u16) -> String {
+        let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_string() };
+        let usual = if self.tls.is_some() { 443 } else { 80 };
+        if port == usual { bracketed } else { format!("{bracketed}:{port}") }
+    }
+
+    /// The Host header that a backend without a known address would be sent.
+    pub fn host_of(&self, backend: &Backend, client: &[u8]) -> String {
+        match &self.host {
+            HostRule::Preserve => String::from_utf8_lossy(client).into_owned(),
+            HostRule::Backend => self.authority(&backend.host, backend.port),
+            HostRule::Fixed(value) => value.to_string(),
+        }
+    }
+
     /// A backend as its metrics label, `host:port`; an SRV name has no port.
-    fn backend_name(&self, backend: &Backend) -> String {
+    pub fn backend_name(&self, backend: &Backend) -> String {
         let host = &backend.host;
         match backend.port {
             0 => host.clone(),
