@@ -18,6 +18,8 @@ await build({
   format: "esm",
   platform: "node",
   target: "node20",
+  // A package's ESM build can be taken apart; a UMD one cannot.
+  mainFields: ["module", "main"],
   external: ["#native"],
   sourcemap: "linked",
   sourcesContent: false,

@@ -25,7 +25,7 @@ const gateway = {
 async function start(metrics: object = {}, token?: string): Promise<number> {
   const config = {
     metrics: { enabled: true, host: "127.0.0.1", port: 0, path: "/metrics", ...metrics },
-    admin: { token },
+    admin: { token: token && { text: token } },
   };
   const server = new AdminServer(gateway, config as unknown as Config);
   await server.listen();

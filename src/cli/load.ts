@@ -1,7 +1,7 @@
 /** A configuration for commands that start nothing. */
 import { findConfigFile, type Loaded, type LoadResult, loadConfig } from "../config/index.ts";
 import { refusal } from "../gateway/gateway.ts";
-import { loadNative } from "../native.ts";
+import { failureOf, loadNative } from "../native.ts";
 
 interface Options {
   strict?: boolean;
@@ -15,7 +15,9 @@ export async function inspect(file: string | undefined, options: Options): Promi
   if (!result.ok) return result;
   const native = await loadNative();
   const outcome = await native.checkConfig(JSON.stringify(result.native));
-  if (outcome.issues.length === 0) return result;
+  const failure = failureOf(outcome);
+  if (!failure) return result;
+  if (failure.code !== "TITAN_CONFIG_INVALID") throw failure;
   const issues = [...result.issues, ...result.locate(outcome.issues)];
   return { ok: false, ...(result.file !== undefined && { file: result.file }), files: result.files, issues };
 }
