@@ -4,6 +4,7 @@ export default defineConfig({
   test: {
     include: ["src/**/*.test.ts", "tests/**/*.test.ts"],
     // The addon owns threads: a process for each file, so that one file's gateway cannot outlive it into the next.
+    globalSetup: "tests/helpers/build.ts",
     pool: "forks",
     testTimeout: 30_000,
     hookTimeout: 60_000,

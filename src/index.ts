@@ -1,4 +1,19 @@
 /** Titan: exports only. */
+export {
+  type Config,
+  type ConfigEnvironment,
+  type ConfigExport,
+  type ConfigInput,
+  defineConfig,
+  formatIssues,
+  type Issue,
+  type Loaded,
+  type LoadOptions,
+  type LoadResult,
+  loadConfig,
+  type Refused,
+  resolveConfig,
+} from "./config/index.ts";
 export { ERRORS, type ErrorCode, type ErrorEntry, TitanError } from "./errors.ts";
 export { createGateway, Gateway, type GatewayOptions, type GatewaySource } from "./gateway/gateway.ts";
 export type {

@@ -1,6 +1,6 @@
 import { EventEmitter } from "node:events";
 import type { AdminServer } from "../admin/server.ts";
-import type { Config, Issue, Loaded, LoadOptions, LoadResult } from "../config/index.ts";
+import type { Config, ConfigInput, Issue, Loaded, LoadOptions, LoadResult } from "../config/index.ts";
 import { messageOf, TitanError } from "../errors.ts";
 import { silent, type TitanLogger } from "../log/logger.ts";
 import type { MetricsPage } from "../metrics/page.ts";
@@ -36,7 +36,7 @@ export interface GatewayOptions extends Omit<LoadOptions, "echo"> {
 }
 
 /** Where the configuration comes from: an object, a file, or nothing for the search path and then the embedded default. */
-export type GatewaySource = object | { readonly file: string } | undefined;
+export type GatewaySource = ConfigInput | { readonly file: string } | undefined;
 
 /** Gateways that run. A program may drop its reference; that must not end a gateway that serves. */
 const running = new Set<Gateway>();
@@ -339,5 +339,5 @@ function reachable(address: string): string {
 const LISTEN = /^listeners\[\d+\](\.(address|port))?$/;
 
 function isFile(source: object): source is { readonly file: string } {
-  return "file" in source && typeof source.file === "string" && Object.keys(source).length === 1;
+  return "file" in source && typeof source.file === "string";
 }

@@ -1,0 +1,10 @@
+export declare const root: string;
+export declare function fail(sentence: string, code?: number): never;
+export declare function say(sentence: string): void;
+export declare function run(command: string, args: readonly string[], options?: object): number;
+export declare function needNode(): void;
+export declare function needRust(): void;
+export declare function installPackages(): void;
+export declare function addonFile(): string;
+export declare function buildAddon(profile: string): void;
+export declare function buildScript(): void;
