@@ -32,6 +32,8 @@ export declare class NativeGateway {
   status(): string
   /** JSON: every native metric family. */
   metrics(): string
+  /** JSON in and out: which route a request would take, why, and the state of its backends. */
+  explain(request: string): string
   /** The metrics page that was asked for with `id`; without a body, `reason` says why there is none. */
   answerMetrics(id: number, contentType: string, body?: string | undefined | null, reason?: string | undefined | null): void
 }

@@ -80,9 +80,9 @@ function actionLines(action: ExplainedAction): [string, string][] {
         ["upstream", action.upstream],
         ...action.split.map(([upstream, weight]): [string, string] => ["  share", `${upstream}: ${weight}`]),
         ["forwards", action.target],
-        ...action.backends.map(({ backend, weight, host }): [string, string] => [
+        ...action.backends.map(({ backend, weight, host, state }): [string, string] => [
           "backend",
-          `${backend}  weight ${weight}  Host: ${host}`,
+          `${backend}  weight ${weight}  Host: ${host}${state === "up" || state === "unresolved" ? "" : `  ${out.yellow(state)}`}`,
         ]),
       ];
   }

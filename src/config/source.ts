@@ -108,7 +108,7 @@ function describeJsonError(error: ParseError, text: string): string {
 }
 
 async function readYaml(file: string, text: string): Promise<Source | Issue[]> {
-  const { LineCounter, parseDocument } = await import("yaml");
+  const { LineCounter, parseDocument } = await import("./yaml.ts");
   const lines: LineCounter = new LineCounter();
   const document: Document.Parsed = parseDocument(text, { lineCounter: lines, merge: true, prettyErrors: false });
   const at = (offset: number): Position => {

@@ -2,11 +2,11 @@ import { EventEmitter } from "node:events";
 import type { AdminServer } from "../admin/server.ts";
 import type { Config, ConfigInput, Issue, Loaded, LoadOptions, LoadResult } from "../config/index.ts";
 import { messageOf, TitanError } from "../errors.ts";
-import { silent, type TitanLogger } from "../log/logger.ts";
+import type { TitanLogger } from "../log/logger.ts";
+import { silent } from "../log/silent.ts";
 import type { MetricsPage } from "../metrics/page.ts";
 import { failureOf, loadNative, type NativeGateway, type Outcome } from "../native.ts";
 import { type Echo, startEcho } from "./echo.ts";
-import { explainUnder } from "./explain.ts";
 import { routeRows } from "./routes.ts";
 import type {
   Address,
@@ -172,9 +172,13 @@ export class Gateway extends EventEmitter<GatewayEvents> implements AsyncDisposa
     return routeRows(this.#configuration().native);
   }
 
-  /** Which route a request would take under the configuration that is served, and why. */
-  async explain(request: ExplainRequest): Promise<Explanation> {
-    return explainUnder(this.#configuration().native, request);
+  /** Which route a request would take, why, and the state of its backends. */
+  explain(request: ExplainRequest): Explanation {
+    try {
+      return JSON.parse(this.#running().explain(JSON.stringify(request)));
+    } catch (cause) {
+      throw new TitanError("TITAN_USAGE", `The request cannot be explained: ${messageOf(cause)}`, { cause });
+    }
   }
 
   /** The metrics page in Prometheus' text format, as `/_metrics` gives it. */

@@ -98,7 +98,7 @@ export type ExplainedAction =
       upstream: string;
       split: [upstream: string, weight: number][];
       target: string;
-      backends: { backend: string; weight: number; host: string }[];
+      backends: { backend: string; address?: string; weight: number; host: string; state: string }[];
     }
   | { type: "redirect"; status: number; location: string }
   | { type: "fixed"; status: number }

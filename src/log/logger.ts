@@ -1,4 +1,4 @@
-import type { Logger, LoggerOptions } from "pino";
+import { type Logger, type LoggerOptions, pino } from "pino";
 
 /** Levels, quietest last. */
 export type LogLevel = "trace" | "debug" | "info" | "warn" | "error";
@@ -18,7 +18,6 @@ export type TitanLogger = Pick<Logger, LogLevel> & { level?: string };
  * written is on the terminal even when the process ends right after.
  */
 export async function createLogger(settings: LogSettings): Promise<Logger> {
-  const { pino } = await import("pino");
   const options: LoggerOptions = {
     level: settings.level,
     base: null,
@@ -27,7 +26,7 @@ export async function createLogger(settings: LogSettings): Promise<Logger> {
   };
   const pretty = settings.format === "text" || (settings.format === "auto" && process.stderr.isTTY === true);
   if (!pretty) return pino(options, pino.destination({ fd: 2, sync: true }));
-  const { default: prettyStream } = await import("pino-pretty");
+  const { prettyStream } = await import("./pretty.ts");
   return pino(
     options,
     prettyStream({
@@ -38,12 +37,3 @@ export async function createLogger(settings: LogSettings): Promise<Logger> {
     }),
   );
 }
-
-/** Logs nothing. For programs that bring no logger. */
-export const silent: TitanLogger = {
-  trace() {},
-  debug() {},
-  info() {},
-  warn() {},
-  error() {},
-};

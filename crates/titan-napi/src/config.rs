@@ -3,7 +3,8 @@
 use napi::bindgen_prelude::Object;
 use napi::{Env, Error, Result, Status};
 use napi_derive::napi;
-use titan_core::config::{compile::compile, raw};
+use titan_core::config::compile::{Services, compile};
+use titan_core::config::raw;
 use titan_core::explain;
 use titan_core::snapshot::Snapshot;
 
@@ -26,7 +27,7 @@ pub fn check_config<'env>(env: &'env Env, config: String) -> Result<Object<'env>
 }
 
 fn compiled(config: &str) -> std::result::Result<Snapshot, Outcome> {
-    compile(&parse(config)?, None).map_err(Outcome::refused)
+    compile(&parse(config)?, None, &Services::detached()).map_err(Outcome::refused)
 }
 
 /// JSON in and out: which route a request would take under a configuration, and why.

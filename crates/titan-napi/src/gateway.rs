@@ -141,6 +141,12 @@ impl NativeGateway {
         Ok(self.running()?.metrics_json())
     }
 
+    /// JSON in and out: which route a request would take, why, and the state of its backends.
+    #[napi(catch_unwind)]
+    pub fn explain(&self, request: String) -> Result<String> {
+        self.running()?.explain(&request).map_err(|reason| Error::new(Status::InvalidArg, reason))
+    }
+
     /// The metrics page that was asked for with `id`; without a body, `reason` says why there is none.
     #[napi(catch_unwind)]
     pub fn answer_metrics(&self, id: u32, content_type: String, body: Option<String>, reason: Option<String>) {

@@ -1,0 +1,199 @@
+/** The command line, apart from serving: what it prints, where, and its exit codes. */
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { afterAll, expect, test } from "vitest";
+
+const MAIN = resolve(import.meta.dirname, "../../dist/cli/main.js");
+const directory = mkdtempSync(join(tmpdir(), "titan-cli-"));
+afterAll(() => rmSync(directory, { recursive: true }));
+
+function titan(args: string[], options: { cwd?: string; env?: Record<string, string> } = {}) {
+  const env = { ...process.env, TITAN_RUNTIME_DIR: join(directory, "run"), ...options.env };
+  const done = spawnSync(process.execPath, [MAIN, ...args], { cwd: options.cwd ?? directory, env, encoding: "utf8" });
+  return { code: done.status, out: done.stdout, err: done.stderr };
+}
+
+function file(name: string, text: string): string {
+  const path = join(directory, name);
+  writeFileSync(path, text);
+  return path;
+}
+
+const good = file(
+  "good.yaml",
+  `
+upstreams:
+  - name: api
+    backends: [{ host: 127.0.0.1, port: 3000 }, { host: 127.0.0.1, port: 3001, weight: 2 }]
+  - name: slow
+    backends: [{ host: 127.0.0.1, port: 3002 }]
+routes:
+  - { name: user, path: "/users/:id", method: GET, upstream: api, rewrite_path: "/v1/people/:id" }
+  - { name: users, path: "/users/*", upstream: slow, middleware: [{ type: rate_limit, config: { requests_per_second: 5, burst: 10 } }] }
+  - { name: old, path: /old, redirect: { location: /new, status: 301 } }
+cors: { allowed_origins: ["https://example.com"] }
+`,
+);
+
+test("check: every problem at once with line and column, exit code 2", () => {
+  const path = file(
+    "bad.json",
+    `{
+  // comments are allowed
+  "upstreams": [{ "name": "api", "backends": [{ "host": "127.0.0.1", "port": "many" }] }],
+  "routes": [{ "path": "/x", "upstream": "apj" }],
+  "rate_limit": { "requests_per_secnd": 5 }
+}`,
+  );
+  const { code, out, err } = titan(["check", path]);
+  expect(code).toBe(2);
+  expect(out).toBe("");
+  expect(err).toContain(`bad.json:3:`);
+  expect(err).toContain(`bad.json:4:`);
+  expect(err).toMatch(/apj.*[\s\S]*api/);
+  expect(err).toContain("requests_per_second");
+  const json = JSON.parse(titan(["check", "--json", path]).out);
+  expect(json.ok).toBe(false);
+  expect(
+    json.issues.filter(({ severity }: { severity: string }) => severity === "error").length,
+  ).toBeGreaterThanOrEqual(3);
+});
+
+test("check: a good file is ok, in every form", () => {
+  expect(titan(["check", good])).toMatchObject({ code: 0, out: "" });
+  file(
+    "titan.config.ts",
+    'import type {} from "node:fs";\nconst port: number = 8081;\nexport default () => ({ server: { port } });\n',
+  );
+  expect(titan(["check", "--print", "titan.config.ts"]).out).toContain('"port": 8081');
+  rmSync(join(directory, "titan.config.ts"));
+  expect(titan(["check", "no-such.yaml"]).code).toBe(2);
+});
+
+test("check: what only the data plane can see has its place too", () => {
+  const path = file(
+    "cert.yaml",
+    `server:\n  https_port: 8443\n  tls:\n    enabled: true\n    cert_path: ${good}\n    key_path: ${good}\n`,
+  );
+  const { code, err } = titan(["check", path]);
+  expect(code).toBe(2);
+  expect(err).toMatch(/cert\.yaml:\d+:\d+/);
+});
+
+test("explain: the route, why not the others, the order of policies, the forwarded request", () => {
+  const { code, out } = titan(["explain", "GET", "http://h/users/../users/7?x=1", "--config", good]);
+  expect(code).toBe(0);
+  for (const text of [
+    "matched as",
+    "/users/7",
+    "route user",
+    "/v1/people/7?x=1",
+    "127.0.0.1:3000",
+    "cors",
+    "users (/users/*)",
+  ]) {
+    expect(out).toContain(text);
+  }
+  const json = JSON.parse(titan(["explain", "POST", "/users/7", "--config", good, "--json"]).out);
+  expect(json).toMatchObject({ outcome: "route", route: { name: "users", action: { upstream: "slow" } } });
+  const user = json.considered.find(({ route }: { route: string }) => route === "user");
+  expect(user).toMatchObject({ taken: false, because: expect.stringContaining("POST") });
+  expect(json.policies.map(({ type }: { type: string }) => type)).toEqual(["rate_limit", "cors"]);
+  expect(titan(["explain", "GET", "/nothing", "--config", good]).out).toContain("404");
+  expect(titan(["explain", "GET", "/old", "--config", good]).out).toContain("301 /new");
+  expect(titan(["explain", "GET", "nonsense", "--config", good]).code).toBe(2);
+});
+
+test("routes", () => {
+  const { code, out } = titan(["routes", "--config", good]);
+  expect(code).toBe(0);
+  expect(out.split("\n")[1]).toMatch(/^user\s+GET\s+any\s+\/users\/:id\s+api\s+global\.cors/);
+  expect(JSON.parse(titan(["routes", "--config", good, "--json"]).out)).toHaveLength(3);
+});
+
+test("usage errors end with 2 and say so on stderr", () => {
+  for (const args of [
+    ["nonsense"],
+    ["serve", "--port", "x"],
+    ["serve", "--config", "a", "--upstream", "b"],
+    ["serve", "--tls"],
+  ]) {
+    const { code, out, err } = titan(args);
+    expect(code, args.join(" ")).toBe(2);
+    expect(out).toBe("");
+    expect(err).toContain("error:");
+  }
+  expect(titan(["chekc"]).err).toContain("check");
+});
+
+test("help shows examples and ends with 0, on stdout", () => {
+  for (const name of [
+    "serve",
+    "check",
+    "explain",
+    "routes",
+    "reload",
+    "status",
+    "drain",
+    "health",
+    "init",
+    "schema",
+    "completion",
+    "version",
+  ]) {
+    const { code, out } = titan([name, "--help"]);
+    expect(code).toBe(0);
+    expect(out, name).toContain("Examples:");
+  }
+});
+
+test("version", () => {
+  expect(titan(["--version"]).out).toBe("0.1.0\n");
+  expect(JSON.parse(titan(["version", "--json"]).out)).toMatchObject({ titan: "0.1.0", native: "0.1.0" });
+});
+
+test("completion scripts are valid shell", () => {
+  const script = titan(["completion", "bash"]).out;
+  expect(spawnSync("bash", ["-n"], { input: script }).status).toBe(0);
+  const complete = `${script}\nCOMP_WORDS=(titan ser); COMP_CWORD=1; _titan; echo "\${COMPREPLY[@]}"`;
+  expect(spawnSync("bash", [], { input: complete, encoding: "utf8" }).stdout.trim()).toBe("serve");
+  expect(titan(["completion", "zsh"]).out).toContain("#compdef titan");
+  expect(titan(["completion", "fish"]).out).toContain("complete -c titan");
+  expect(titan(["completion", "tcsh"]).code).toBe(2);
+});
+
+test("init writes what check accepts, and overwrites nothing", () => {
+  const where = join(directory, "new");
+  expect(titan(["init", "--directory", where]).code).toBe(0);
+  expect(titan(["check"], { cwd: where })).toMatchObject({ code: 0 });
+  const text = readFileSync(join(where, "titan.yaml"), "utf8");
+  expect(titan(["init", "--directory", where]).code).toBe(2);
+  expect(readFileSync(join(where, "titan.yaml"), "utf8")).toBe(text);
+  expect(titan(["init", "typescript", "--directory", where]).code).toBe(0);
+  expect(existsSync(join(where, "titan.config.ts"))).toBe(true);
+  expect(titan(["init", "nonsense"]).err).toContain("embedded");
+});
+
+test("schema is a JSON Schema", () => {
+  const schema = JSON.parse(titan(["schema"]).out);
+  expect(schema.$schema).toContain("json-schema.org");
+  expect(schema.properties).toHaveProperty("upstreams");
+});
+
+test("without a running Titan, its commands say so", () => {
+  for (const name of ["reload", "status", "drain"]) {
+    const { code, err } = titan([name]);
+    expect(code).toBe(1);
+    expect(err).toContain("TITAN_NOT_RUNNING");
+  }
+  const json = titan(["status", "--json"]);
+  expect(JSON.parse(json.out).error.code).toBe("TITAN_NOT_RUNNING");
+  expect(titan(["health", "http://127.0.0.1:1"]).code).toBe(1);
+});
+
+test("NO_COLOR and pipes give plain text", () => {
+  expect(titan(["routes", "--config", good]).out).not.toContain("\u001b");
+  expect(titan(["check", "bad.json"], { env: { FORCE_COLOR: "1" } }).err).toContain("\u001b");
+});
