@@ -49,6 +49,8 @@ pub enum ErrorKind {
     VersionNotSupported,
     /// 499, not sent: the client went away.
     ClientGone,
+    /// 403, a rule of the route itself (policies answer on their own).
+    Forbidden,
     /// 404.
     NoRoute,
     /// 503, no endpoint is usable.

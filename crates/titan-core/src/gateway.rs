@@ -1,14 +1,30 @@
-//! Starts the shards, publishes snapshots, drains.
+//! Starts the shards, publishes snapshots to them, drains them.
 
-use std::future::Future;
+mod report;
+
+use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
-use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
-use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::config::Issue;
-use crate::config::raw;
+use crate::config::compile::{self, Services};
+use crate::config::{Issue, raw};
+use crate::listener::{ListenerSpec, Open, bind};
+use crate::metrics::Registry;
+use crate::policy;
+use crate::proxy::{Lifecycle, Phase, Process, TunnelCounts};
+use crate::shard::{self, ListenerKey, Mail, Mailbox, Opening, Plan, Publication};
+use crate::snapshot::Snapshot;
+use crate::tls::Store;
+
+pub use crate::proxy::MetricsPage;
+
+/// Threads beside the shards: DNS, health checks, key sets, the drain's clock.
+const AUXILIARY_THREADS: usize = 1;
 
 /// What the process around the gateway provides.
 #[derive(Default)]
@@ -20,12 +36,6 @@ pub struct Host {
     /// Sockets already bound by a parent (systemd's LISTEN_FDS, or a Titan that is being replaced). A listener whose address equals a
     /// socket's local address takes it instead of binding.
     pub inherited: Vec<TcpListener>,
-}
-
-/// Renders the metrics page outside the data plane. Asked with a deadline.
-pub trait MetricsPage: Send + Sync {
-    /// Content type and body, or why there is none.
-    fn render(&self) -> Pin<Box<dyn Future<Output = Result<(String, Bytes), String>> + Send>>;
 }
 
 /// Something worth a log line.
@@ -42,51 +52,299 @@ pub struct Event {
 }
 
 /// A running data plane. Every method may be called from any thread; those that say "blocks" wait for the shards.
-pub struct Gateway {}
+pub struct Gateway {
+    inner: Arc<Inner>,
+    /// Ends with the gateway, without waiting for its tasks.
+    auxiliary: Option<Runtime>,
+}
+
+struct Inner {
+    process: Arc<Process>,
+    services: Services,
+    mailboxes: Arc<[Mailbox]>,
+    events: Option<Arc<dyn Fn(Event) + Send + Sync>>,
+    started: Instant,
+    /// Number of shards that have ended.
+    ended: watch::Sender<usize>,
+    /// One change at a time.
+    state: Mutex<State>,
+}
+
+struct State {
+    workers: usize,
+    snapshot: Arc<Snapshot>,
+    bound: HashMap<ListenerKey, Bound>,
+    inherited: Vec<TcpListener>,
+}
+
+/// A bound listener.
+struct Bound {
+    name: Arc<str>,
+    address: SocketAddr,
+    open: Arc<Open>,
+}
+
+/// What of a configuration's listeners is new.
+struct Bindings {
+    sockets: Vec<(Arc<ListenerSpec>, ListenerKey, Vec<TcpListener>, Arc<Open>)>,
+    bound: HashMap<ListenerKey, Bound>,
+    kept: Vec<(ListenerKey, Arc<ListenerSpec>)>,
+}
 
 impl Gateway {
     /// Compiles the configuration, binds every listener, starts the shards. Blocks until all of them accept.
-    pub fn start(_config: raw::Config, _host: Host) -> Result<Gateway, Vec<Issue>> {
-        Err(vec![Issue::new("", "not built yet")])
+    pub fn start(config: raw::Config, host: Host) -> Result<Gateway, Vec<Issue>> {
+        let auxiliary = Builder::new_multi_thread()
+            .worker_threads(AUXILIARY_THREADS)
+            .thread_name("titan-aux")
+            .enable_all()
+            .build()
+            .map_err(|e| vec![Issue::new("", format!("the auxiliary runtime cannot start: {e}"))])?;
+        let workers = match config.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        };
+        let services = Services {
+            policy: policy::Services { auxiliary: Some(auxiliary.handle().clone()), ..policy::Services::default() },
+            tls: Arc::new(Store::new()),
+            metrics: Registry::new(),
+        };
+        let snapshot = Arc::new(compile::compile(&config, None, &services)?);
+        let mut inherited = host.inherited;
+        let bindings = bind_all(&snapshot, &HashMap::new(), workers, &mut inherited)?;
+
+        let (mailboxes, mails): (Vec<Mailbox>, Vec<_>) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
+        let mailboxes: Arc<[Mailbox]> = mailboxes.into();
+        let process = Arc::new(Process {
+            lifecycle: Lifecycle::default(),
+            metrics: host.metrics,
+            tunnels: TunnelCounts::default(),
+            auxiliary: auxiliary.handle().clone(),
+            spare: spare(mailboxes.clone()),
+        });
+        let (ended, _) = watch::channel(0);
+        let inner = Arc::new(Inner {
+            process: process.clone(),
+            services,
+            mailboxes,
+            events: host.events,
+            started: Instant::now(),
+            ended,
+            state: Mutex::new(State { workers, snapshot: snapshot.clone(), bound: HashMap::new(), inherited }),
+        });
+
+        let mut publications = publications(&snapshot, workers, bindings.sockets, bindings.kept, Vec::new());
+        let mut readiness = Vec::new();
+        for (index, mail) in mails.into_iter().enumerate() {
+            let (ready, accepted) = oneshot::channel();
+            let ended = {
+                let inner = inner.clone();
+                Box::new(move || inner.ended.send_modify(|count| *count += 1))
+            };
+            let plan = Plan {
+                index,
+                count: workers,
+                process: process.clone(),
+                counts: inner.services.metrics.shard(),
+                mail,
+                first: publications.remove(0),
+                ready,
+                ended,
+            };
+            shard::spawn(plan).map_err(|e| vec![Issue::new("workers", format!("shard {index} cannot start: {e}"))])?;
+            readiness.push(accepted);
+        }
+        for (index, ready) in readiness.into_iter().enumerate() {
+            let failed = match ready.blocking_recv() {
+                Ok(Ok(())) => continue,
+                Ok(Err(e)) => e.to_string(),
+                Err(_) => "its thread ended".into(),
+            };
+            inner.stop();
+            return Err(vec![Issue::new("workers", format!("shard {index} cannot start: {failed}"))]);
+        }
+        inner.state.lock().bound = bindings.bound;
+        Ok(Gateway { inner, auxiliary: Some(auxiliary) })
     }
 
-    /// Compiles and publishes another configuration; returns its generation. Blocks until every shard has it. On error nothing changed.
-    pub fn apply(&self, _config: raw::Config) -> Result<u64, Vec<Issue>> {
-        Err(vec![Issue::new("", "not built yet")])
+    /// Compiles and publishes another configuration; returns its generation. Blocks until every shard has it. On error nothing changed:
+    /// new listeners are bound before anything is published.
+    pub fn apply(&self, config: raw::Config) -> Result<u64, Vec<Issue>> {
+        let inner = &self.inner;
+        let mut state = inner.state.lock();
+        if inner.process.lifecycle.is_draining() {
+            return Err(vec![Issue::new("", "the gateway is shutting down")]);
+        }
+        let workers = state.workers;
+        if config.workers != 0 && config.workers != workers {
+            return Err(vec![Issue::new("workers", format!("{} needs a restart: {workers} shards are running", config.workers))]);
+        }
+        let snapshot = Arc::new(compile::compile(&config, Some(&state.snapshot), &inner.services)?);
+        let mut inherited = std::mem::take(&mut state.inherited);
+        let bindings = bind_all(&snapshot, &state.bound, workers, &mut inherited);
+        state.inherited = inherited;
+        let bindings = bindings?;
+        let closed: Vec<ListenerKey> = state.bound.keys().filter(|key| !bindings.bound.contains_key(*key)).cloned().collect();
+
+        let acks: Vec<_> = publications(&snapshot, workers, bindings.sockets, bindings.kept, closed)
+            .into_iter()
+            .zip(inner.mailboxes.iter())
+            .map(|(publication, mailbox)| {
+                let (done, published) = oneshot::channel();
+                let _ = mailbox.send(Mail::Publish(Box::new(publication), done));
+                published
+            })
+            .collect();
+        for ack in acks {
+            // A shard that has ended (a panic, a stop) has nothing to publish to.
+            let _ = ack.blocking_recv();
+        }
+        state.bound = bindings.bound;
+        let old = std::mem::replace(&mut state.snapshot, snapshot);
+        let generation = state.snapshot.generation;
+        drop(state);
+        drop(old);
+        inner.tell("info", "config_applied", format!("configuration {generation} is serving"));
+        Ok(generation)
     }
 
-    /// Begins the drain of requirement 46: pre-drain delay, then no new connections, answers with `Connection: close`. Returns at once;
-    /// a second call does nothing.
-    pub fn drain(&self) {}
+    /// Begins the drain of requirement 46: pre-drain delay, then no new connections, answers with `Connection: close`, and the end at the
+    /// deadline at the latest. Returns at once; a second call does nothing.
+    pub fn drain(&self) {
+        if !self.inner.process.lifecycle.advance(Phase::PreDrain) {
+            return;
+        }
+        let inner = self.inner.clone();
+        let (delay, timeout) = {
+            let state = inner.state.lock();
+            (state.snapshot.shutdown_delay, state.snapshot.shutdown_timeout)
+        };
+        inner.tell("info", "draining", format!("draining: {delay:?} until listeners close, then at most {timeout:?}"));
+        let handle = self.handle().clone();
+        handle.spawn(async move {
+            tokio::time::sleep(delay).await;
+            inner.process.lifecycle.advance(Phase::Draining);
+            inner.send_all(|| Mail::Drain);
+            let mut ended = inner.ended.subscribe();
+            let all = inner.mailboxes.len();
+            if tokio::time::timeout(timeout, ended.wait_for(|count| *count == all)).await.is_err() {
+                inner.tell("warn", "drain_timeout", format!("cutting what did not end within {timeout:?}"));
+            }
+            inner.stop();
+        });
+    }
 
     /// Ends at once: open connections are cut.
-    pub fn stop(&self) {}
+    pub fn stop(&self) {
+        self.inner.stop();
+    }
 
     /// Resolves when every shard has ended: after a drain, at its deadline, or after `stop`. Works on any runtime.
-    pub async fn closed(&self) {}
+    pub async fn closed(&self) {
+        let all = self.inner.mailboxes.len();
+        let mut ended = self.inner.ended.subscribe();
+        // The sender lives as long as `self`, so this cannot fail.
+        let _ = ended.wait_for(|count| *count == all).await;
+    }
 
     /// Names and bound addresses of the listeners.
     pub fn addresses(&self) -> Vec<(String, SocketAddr)> {
-        Vec::new()
+        let state = self.inner.state.lock();
+        let mut list: Vec<_> = state.bound.values().map(|bound| (bound.name.to_string(), bound.address)).collect();
+        list.sort();
+        list
     }
 
-    /// State for `titan status`: lifecycle, generation, uptime, listeners, shards, upstreams.
-    pub fn status_json(&self) -> String {
-        String::new()
+    fn handle(&self) -> &Handle {
+        &self.inner.process.auxiliary
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.inner.stop();
+        if let Some(runtime) = self.auxiliary.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Inner {
+    fn stop(&self) {
+        self.process.lifecycle.advance(Phase::Stopped);
+        self.send_all(|| Mail::Stop);
     }
 
-    /// Every native metric, merged over the shards. Blocks shortly.
-    pub fn metrics_json(&self) -> String {
-        String::new()
+    fn send_all(&self, mail: impl Fn() -> Mail) {
+        for mailbox in self.mailboxes.iter() {
+            let _ = mailbox.send(mail());
+        }
     }
 
-    /// Which route a request would take and why; takes and returns JSON.
-    pub fn explain(&self, _request: &str) -> Result<String, String> {
-        Err("not built yet".into())
+    fn tell(&self, level: &'static str, name: &'static str, message: String) {
+        if let Some(events) = &self.events {
+            events(Event { level, name, message, fields: Vec::new() });
+        }
     }
+}
 
-    /// The routing table.
-    pub fn routes_json(&self) -> String {
-        String::new()
+/// Asks every other shard; one question a time for each endpoint is enough, since whoever answers serves all who wait.
+fn spare(mailboxes: Arc<[Mailbox]>) -> Box<dyn Fn(usize, &Arc<crate::upstream::Endpoint>) + Send + Sync> {
+    Box::new(move |asking, endpoint| {
+        for (index, mailbox) in mailboxes.iter().enumerate() {
+            if index != asking {
+                let _ = mailbox.send(Mail::Spare(endpoint.clone()));
+            }
+        }
+    })
+}
+
+/// Binds the listeners that are not bound yet. On error every socket bound here is closed again.
+fn bind_all(
+    snapshot: &Snapshot,
+    before: &HashMap<ListenerKey, Bound>,
+    workers: usize,
+    inherited: &mut Vec<TcpListener>,
+) -> Result<Bindings, Vec<Issue>> {
+    let mut issues = Vec::new();
+    let mut result = Bindings { sockets: Vec::new(), bound: HashMap::new(), kept: Vec::new() };
+    for (index, spec) in snapshot.listeners.iter().enumerate() {
+        // Another address is another listener, whatever its name.
+        let key: ListenerKey = format!("{} {}", spec.name, spec.address).into();
+        if let Some(bound) = before.get(&key) {
+            let same = Bound { name: spec.name.clone(), address: bound.address, open: bound.open.clone() };
+            result.bound.insert(key.clone(), same);
+            result.kept.push((key, spec.clone()));
+            continue;
+        }
+        match bind(spec.address, spec.backlog, workers, inherited) {
+            Ok(sockets) => {
+                let address = sockets.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(spec.address);
+                let open = Arc::new(Open::default());
+                result.bound.insert(key.clone(), Bound { name: spec.name.clone(), address, open: open.clone() });
+                result.sockets.push((spec.clone(), key, sockets, open));
+            }
+            Err(error) => issues.push(Issue::new(format!("listeners[{index}].port"), error.to_string())),
+        }
     }
+    if issues.is_empty() { Ok(result) } else { Err(issues) }
+}
+
+/// One publication for each shard.
+fn publications(
+    snapshot: &Arc<Snapshot>,
+    workers: usize,
+    sockets: Vec<(Arc<ListenerSpec>, ListenerKey, Vec<TcpListener>, Arc<Open>)>,
+    kept: Vec<(ListenerKey, Arc<ListenerSpec>)>,
+    closed: Vec<ListenerKey>,
+) -> Vec<Publication> {
+    let mut all: Vec<Publication> = (0..workers)
+        .map(|_| Publication { snapshot: snapshot.clone(), open: Vec::new(), update: kept.clone(), close: closed.clone() })
+        .collect();
+    for (spec, key, list, open) in sockets {
+        for (publication, socket) in all.iter_mut().zip(list) {
+            publication.open.push(Opening { key: key.clone(), spec: spec.clone(), socket, open: open.clone() });
+        }
+    }
+    all
 }

@@ -1,3 +1,216 @@
-//! The spine.
+//! The spine: what happens to a request, top to bottom, in [`serve`].
 
+mod builtin;
+mod downstream;
+mod exchange;
+mod forward;
+mod kit;
+mod leg;
+mod local;
+mod record;
+mod relay;
+mod rescue;
+mod tunnel;
 pub mod wire;
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Instant;
+
+pub use builtin::MetricsPage;
+pub use builtin::services;
+pub use downstream::{Downstream, Reply};
+pub use exchange::{Exchange, Notes};
+pub use kit::Kit;
+pub use local::{Held, Lifecycle, Local, Phase, Process};
+pub use rescue::{refuse, turned_away};
+pub use tunnel::{Tunnel, TunnelCounts, run as run_tunnel};
+
+use crate::error::{ErrorKind, ProxyError, RetrySafety};
+use crate::http::answer::Answer;
+use crate::http::h1::framing::{self, BodyKind};
+use crate::http::head::Method;
+use crate::http::host;
+use crate::policy;
+use crate::route::{Action, Found, MatchInput};
+use crate::rt::clock::{after, later};
+
+use exchange::gone;
+use forward::{Answered, forward};
+
+/// What becomes of the connection (or stream) after an exchange.
+pub enum After {
+    /// The next request.
+    Next,
+    /// Closed.
+    Close,
+    /// Closed after what the client still sends was read and thrown away, so that it gets its answer.
+    Linger,
+    /// Closed with a reset: the answer is incomplete, and nothing else would tell.
+    Reset,
+    /// Bytes both ways.
+    Tunnel(Box<Tunnel>),
+}
+
+/// One request, from its head (in `kit`) to the last byte of its answer.
+pub async fn exchange<D: Downstream>(local: Rc<Local>, down: &mut D, kit: Box<Kit>, started: Instant) -> After {
+    let mut x = Exchange::begin(&local, down, kit, started);
+    let after = match serve(&mut x, down).await {
+        Ok(after) => after,
+        Err(error) => rescue::rescue(&mut x, down, error).await,
+    };
+    record::close(&x, down);
+    local.put_kit(x.kit);
+    after
+}
+
+/// The spine.
+async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<After, ProxyError> {
+    let snapshot = x.snapshot.clone();
+
+    // A drain answers what was on its way and nothing more.
+    if down.was_used() && x.local.process.lifecycle.is_draining() {
+        return Err(ProxyError::gateway(ErrorKind::ShuttingDown, "this instance is shutting down"));
+    }
+
+    // One path, normalised before anything looks at it; built-ins under `/_` cannot be shadowed.
+    x.normalise()?;
+    let authority = host::normalise(x.head().authority_bytes())?;
+    if !serves_host(x, down) {
+        return Err(ProxyError::client(ErrorKind::Misdirected, "this TLS session is for another host"));
+    }
+    if let Some(builtin) = builtin::find(x, &snapshot, true) {
+        return builtin::answer(x, down, builtin).await;
+    }
+
+    // The route: a CORS preflight belongs to the route that it asks about, where that route answers preflights.
+    let host = authority.name;
+    let find = |method: &[u8]| {
+        let found = snapshot.router.find(&MatchInput { host: host.as_bytes(), path: x.path(), method, head: x.head() });
+        match found {
+            Found::Route(index, params) => Ok((index, params)),
+            other => Err(other),
+        }
+    };
+    let preflight = policy::preflight_method(x.head()).and_then(|method| find(method).ok());
+    let found = match preflight {
+        Some((index, params)) if snapshot.routes[index].chain.answers_preflight() => Ok((index, params)),
+        _ => find(x.head().method_bytes()),
+    };
+    drop(host);
+    match found {
+        Ok((index, params)) => (x.route, x.params) = (Some(index), params),
+        Err(Found::MethodNotAllowed(allow)) => x.allow = Some(allow),
+        Err(_) => {}
+    }
+    if x.route.is_none()
+        && let Some(builtin) = builtin::find(x, &snapshot, false)
+    {
+        return builtin::answer(x, down, builtin).await;
+    }
+
+    // Limits of the route, then its policies in their fixed order (those for unrouted requests where there is no route).
+    let route = x.route_in(&snapshot);
+    x.deadline = after(route.and_then(|route| route.timeout));
+    x.max_body = route.and_then(|route| route.max_body).unwrap_or(x.max_body);
+    if let Some(answer) = x.admit(&snapshot, down).await? {
+        return reply(x, down, answer).await;
+    }
+    let Some(route) = route else {
+        return Err(match x.allow {
+            Some(_) => ProxyError::client(ErrorKind::MethodNotAllowed, "the path exists, but not for this method"),
+            None => ProxyError::client(ErrorKind::NoRoute, "no route matches this request"),
+        });
+    };
+    if matches!(down.body(), BodyKind::Length(n) if n > x.max_body) {
+        return Err(relay::too_large(x.max_body));
+    }
+
+    // Answered here, or by an upstream.
+    let proxy = match &route.action {
+        Action::Fixed(answer) => return reply(x, down, answer.clone()).await,
+        Action::Redirect(redirect) => {
+            let location = redirect.location(x.path(), &x.params, x.head().raw_query());
+            return reply(x, down, builtin::redirect(redirect.status, &location)).await;
+        }
+        Action::Proxy(proxy) => proxy,
+    };
+    let upstream = proxy.choose(x.head(), x.client.ip).clone();
+    x.notes.upstream = Some(upstream.clone());
+    let tunnel = tunnel::admit(x, route)?;
+    let Answered { mut leg, mut transfer, picked } = forward(x, &snapshot, down, route, proxy, &upstream).await?;
+
+    // The answer's head, with the edits of policies.
+    let head = x.kit.response.as_ref().expect("forward leaves a head");
+    let status = head.status;
+    let body = framing::response_body(head, x.head().method);
+    let reusable = framing::response_keep_alive(head, body);
+    if body == BodyKind::Tunnel && tunnel.is_none() {
+        return Err(ProxyError::upstream(ErrorKind::BadUpstreamResponse, RetrySafety::Never, "the backend changed protocols unasked"));
+    }
+    x.edit_response(status);
+    if let Some(cookie) = upstream.sticky_cookie(&picked, x.head(), x.client.tls.is_some()) {
+        x.kit.response_ops.add("set-cookie", cookie);
+    }
+    if !transfer.is_uploaded() {
+        down.close_after();
+    }
+    down.head(x.kit.response.as_ref().expect("set above"), body, &x.reply());
+    x.answered = true;
+    x.notes.status = status;
+
+    // Its body, or a tunnel.
+    leg.begin_body(body);
+    poll_fn(|cx| transfer.poll_bodies(cx, x, down, &mut leg, &upstream)).await?;
+    if let (BodyKind::Tunnel, Some(tunnel)) = (body, tunnel) {
+        return Ok(After::Tunnel(tunnel.open(x, route, leg.into_tunnel(), picked)));
+    }
+    if reusable
+        && transfer.is_uploaded()
+        && let Some(connection) = leg.into_idle()
+    {
+        x.local.pool.borrow_mut().checkin(picked.endpoint(), connection, upstream.pool.max_idle, upstream.pool.idle_timeout);
+    }
+    Ok(if transfer.is_uploaded() { After::Next } else { After::Linger })
+}
+
+/// Sends an answer of Titan's own, with the edits of policies.
+async fn reply<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, answer: Answer) -> Result<After, ProxyError> {
+    // Whatever was kept of an upstream's answer is not what is sent.
+    x.kit.response = None;
+    x.edit_response(answer.status);
+    let read = poll_fn(|cx| Poll::Ready(down.body_done() || down.discard(cx, &mut x.local.scratch()))).await;
+    if !read {
+        down.close_after();
+    }
+    down.answer(&answer, &x.reply());
+    x.answered = true;
+    x.notes.status = answer.status;
+    if x.head().method != Method::Head {
+        x.notes.bytes_out = answer.body.len() as u64;
+    }
+    flush(down).await?;
+    Ok(if read { After::Next } else { After::Linger })
+}
+
+/// Waits until what is queued for the client has been taken.
+async fn flush<D: Downstream>(down: &mut D) -> Result<(), ProxyError> {
+    let deadline = later(crate::rt::clock::now(), down.listener().timeouts.write);
+    poll_fn(|cx| match down.poll_flush(cx) {
+        Poll::Ready(done) => Poll::Ready(done.map_err(|_| gone())),
+        Poll::Pending => {
+            let slow = || ProxyError::client(ErrorKind::ClientTimeout, "the client took the answer too slowly");
+            down.timer().poll(cx, deadline).map(|()| Err(slow()))
+        }
+    })
+    .await
+}
+
+/// Whether the TLS session may carry requests for the host (421 otherwise).
+fn serves_host<D: Downstream>(x: &Exchange<'_>, down: &D) -> bool {
+    match (&down.listener().tls, &down.client().tls) {
+        (Some(tls), Some(session)) => tls.serves(session.sni.as_deref(), x.head().authority_bytes()),
+        _ => true,
+    }
+}

@@ -148,7 +148,7 @@ fn decode(decoder: &mut Decoder, inbox: &mut Vec<u8>, into: &mut [u8], got: usiz
 }
 
 /// One read: 0 is the end of the stream.
-pub(super) fn poll_some<R: AsyncRead + Unpin>(cx: &mut Context<'_>, io: &mut R, into: &mut [u8]) -> Poll<io::Result<usize>> {
+pub fn poll_some<R: AsyncRead + Unpin>(cx: &mut Context<'_>, io: &mut R, into: &mut [u8]) -> Poll<io::Result<usize>> {
     let mut buf = ReadBuf::new(into);
     ready!(Pin::new(io).poll_read(cx, &mut buf))?;
     Poll::Ready(Ok(buf.filled().len()))

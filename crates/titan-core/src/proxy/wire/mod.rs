@@ -4,5 +4,5 @@
 mod inbound;
 mod outbound;
 
-pub use inbound::{Inbound, Piece, ReadFault};
+pub use inbound::{Inbound, Piece, ReadFault, poll_some};
 pub use outbound::Outbound;

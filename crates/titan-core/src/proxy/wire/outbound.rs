@@ -18,7 +18,7 @@ const SMALL: usize = 4 << 10;
 pub struct Outbound {
     buf: Vec<u8>,
     sent: usize,
-    /// Some byte of this message was taken by the socket.
+    /// Some byte was taken.
     touched: bool,
     /// Bytes are in a TLS session and not yet in the socket.
     unflushed: bool,
@@ -38,14 +38,9 @@ impl Outbound {
         self.buf.is_empty() && !self.unflushed
     }
 
-    /// Whether any byte was taken by the socket since [`Outbound::begin`].
+    /// Whether any byte was taken by the socket (or its TLS session).
     pub fn touched(&self) -> bool {
         self.touched
-    }
-
-    /// A new message begins.
-    pub fn begin(&mut self) {
-        self.touched = false;
     }
 
     /// Writes what waits.

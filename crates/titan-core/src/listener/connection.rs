@@ -1,0 +1,116 @@
+//! A client connection from its accept: TLS, the choice of protocol, and what is counted when it ends.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use rustls::HandshakeKind;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::h1;
+use super::h1_downstream::H1;
+use super::port::{Place, Port};
+use crate::http::client::{ClientInfo, Scheme};
+use crate::metrics::Close;
+use crate::proxy::Local;
+use crate::rt::clock::after;
+use crate::tls::{self, ServerTls};
+
+/// A connection's place on its shard, held to its end.
+pub(super) struct Seat {
+    local: Rc<Local>,
+    port: Rc<Port>,
+    _place: Place,
+}
+
+impl Seat {
+    pub(super) fn new(local: Rc<Local>, port: Rc<Port>, place: Place) -> Self {
+        local.connections.set(local.connections.get() + 1);
+        Self { local, port, _place: place }
+    }
+
+    fn close(self, why: Close) {
+        self.local.counts.closed(self.port.spec().metric, why);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.local.connections.set(self.local.connections.get() - 1);
+    }
+}
+
+/// Serves a connection in tasks of its own. Plain and TLS connections are different tasks, so that the plain one is small; so is the
+/// handshake, whose state is gone when the connection rests.
+pub(super) fn serve(seat: Seat, stream: TcpStream, peer: SocketAddr) {
+    let Ok(address) = stream.local_addr() else { return };
+    let spec = seat.port.spec();
+    match &spec.tls {
+        None => {
+            tokio::task::spawn_local(plain(seat, stream, client(peer, address, None), spec.http2));
+        }
+        Some(tls) => {
+            tokio::task::spawn_local(handshake(seat, stream, peer, address, tls.clone(), spec.timeouts.tls_handshake));
+        }
+    }
+}
+
+fn client(peer: SocketAddr, local: SocketAddr, tls: Option<Arc<crate::http::client::TlsInfo>>) -> ClientInfo {
+    let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
+    ClientInfo { peer, local, ip: peer.ip().to_canonical(), trusted: false, scheme, tls }
+}
+
+async fn plain(seat: Seat, stream: TcpStream, client: ClientInfo, http2: bool) {
+    let conn = H1::new(stream, seat.local.clone(), seat.port.clone(), client, reset_on_close);
+    match h1::serve(conn, http2).await {
+        Ok(why) => seat.close(why),
+        Err(_) => seat.close(Close::Error),
+    }
+}
+
+async fn handshake(seat: Seat, stream: TcpStream, peer: SocketAddr, address: SocketAddr, tls: Arc<ServerTls>, limit: Option<Duration>) {
+    let timer = seat.local.timers.timer();
+    let deadline = after(limit);
+    let mut accept = TlsAcceptor::from(tls.config().clone()).accept(stream);
+    let metric = seat.port.spec().metric;
+    let done = poll_fn(|cx| match Pin::new(&mut accept).poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => timer.poll(cx, deadline).map(|()| None),
+    })
+    .await;
+    let stream = match done {
+        Some(Ok(stream)) => stream,
+        Some(Err(_)) => {
+            seat.local.counts.handshake_failed(metric);
+            return seat.close(Close::Error);
+        }
+        None => {
+            seat.local.counts.handshake_failed(metric);
+            return seat.close(Close::Timeout);
+        }
+    };
+    let session = stream.get_ref().1;
+    seat.local.counts.handshake(metric, matches!(session.handshake_kind(), Some(HandshakeKind::Resumed)));
+    let info = Arc::new(tls::info(session));
+    tokio::task::spawn_local(secure(seat, Box::new(stream), client(peer, address, Some(info))));
+}
+
+async fn secure(seat: Seat, stream: Box<TlsStream<TcpStream>>, client: ClientInfo) {
+    let conn = H1::new(stream, seat.local.clone(), seat.port.clone(), client, |stream| reset_on_close(stream.get_ref().0));
+    match h1::serve(conn, false).await {
+        Ok(why) => seat.close(why),
+        Err(_) => seat.close(Close::Error),
+    }
+}
+
+/// The other end sees a reset instead of an orderly end.
+fn reset_on_close(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}

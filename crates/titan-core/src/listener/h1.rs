@@ -1,0 +1,215 @@
+//! One HTTP/1.1 client connection: reads heads, runs exchanges, lives on or ends.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::h1_downstream::H1;
+use crate::error::{ErrorKind, ProxyError};
+use crate::http::h1::parse::{self, Limits, Preface};
+use crate::metrics::Close;
+use crate::proxy::wire::poll_some;
+use crate::proxy::{self, After, Kit};
+use crate::rt::clock::{self, NEVER, after};
+use crate::rt::recycle::{self, Recycled};
+
+/// How long an idle connection is still listened to once a drain has begun: a request may be on its way already.
+const DRAIN_GRACE_MS: u64 = 1_000;
+/// How long, and how many bytes, of a request that nobody wants are read so that the client gets its answer.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 4 << 20;
+
+/// What an idle connection has come to.
+pub(super) enum Next {
+    /// A request.
+    Request(Box<Kit>),
+    /// HTTP/2 by prior knowledge: its preface is in the inbox.
+    Http2,
+    /// No request will come.
+    End(Close),
+    /// No request can be read.
+    Refuse(ProxyError),
+}
+
+/// Serves HTTP/1.1 until the connection ends; gives the connection back where it turns out to speak HTTP/2.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(mut conn: H1<S>, sniff: bool) -> Result<Close, H1<S>> {
+    let mut sniff = sniff;
+    loop {
+        let kit = match poll_fn(|cx| poll_next(&mut conn, cx, sniff)).await {
+            Next::Request(kit) => kit,
+            Next::Http2 => return Err(conn),
+            Next::End(close) => return Ok(close),
+            Next::Refuse(error) => {
+                conn.begin_refusal();
+                let local = conn.local.clone();
+                let started = Instant::now();
+                return Ok(match Recycled::new(proxy::refuse(&local, &mut conn, &error, started)).await {
+                    After::Linger => linger(conn).await,
+                    _ => Close::Error,
+                });
+            }
+        };
+        sniff = false;
+        conn.begin(&kit);
+        // The exchange's state lives in a recycled block while it runs, so that an idle connection is small.
+        let local = conn.local.clone();
+        let started = conn.started.take().unwrap_or_else(Instant::now);
+        let after = Recycled::new(proxy::exchange(local, &mut conn, kit, started)).await;
+        match after {
+            After::Next if conn.lives_on() => {}
+            After::Next => return Ok(shut(conn).await),
+            After::Close => return Ok(Close::Clean),
+            After::Linger => return Ok(linger(conn).await),
+            After::Reset => {
+                conn.abort();
+                return Ok(Close::Error);
+            }
+            After::Tunnel(tunnel) => {
+                let early = std::mem::take(&mut conn.inbox);
+                let local = conn.local.clone();
+                let H1 { io, timer, .. } = conn;
+                proxy::run_tunnel(&local, io, early, &timer, tunnel).await;
+                return Ok(Close::Clean);
+            }
+        }
+    }
+}
+
+/// Ready with the next request's head, or with the reason why there is none.
+fn poll_next<S: AsyncRead + AsyncWrite + Unpin>(conn: &mut H1<S>, cx: &mut Context<'_>, sniff: bool) -> Poll<Next> {
+    let spec = conn.port.spec();
+    let limits = Limits { bytes: spec.max_head, fields: spec.max_headers };
+    loop {
+        if !conn.inbox.is_empty() {
+            match if sniff { parse::preface(&conn.inbox) } else { Preface::No } {
+                Preface::Yes => return Poll::Ready(Next::Http2),
+                Preface::Partial => {}
+                Preface::No => match parse::request(&mut conn.inbox, &mut conn.progress, &limits) {
+                    Ok(Some(head)) => {
+                        conn.head_deadline = NEVER;
+                        let mut kit = conn.local.kit();
+                        kit.request = Some(head);
+                        return Poll::Ready(Next::Request(kit));
+                    }
+                    Ok(None) => {}
+                    Err(error) => return Poll::Ready(Next::Refuse(error)),
+                },
+            }
+            if conn.head_deadline == NEVER {
+                conn.head_deadline = after(spec.timeouts.head);
+                conn.started = Some(Instant::now());
+            }
+        }
+        let got = if conn.ended {
+            0
+        } else {
+            let local = conn.local.clone();
+            let mut scratch = local.scratch();
+            match poll_some(cx, &mut conn.io, &mut scratch) {
+                Poll::Ready(Ok(got)) => {
+                    conn.keep(&scratch[..got]);
+                    got
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Next::End(Close::Error)),
+                Poll::Pending => break,
+            }
+        };
+        if got == 0 {
+            return Poll::Ready(if conn.inbox.is_empty() {
+                Next::End(Close::Clean)
+            } else {
+                Next::Refuse(ProxyError::client(ErrorKind::BadRequest, "the connection ended inside a request's head"))
+            });
+        }
+    }
+    // Nothing to read now: idle, or inside a head.
+    if conn.inbox.is_empty() {
+        recycle::give(&mut conn.inbox);
+        let idle = if conn.idle_since == NEVER {
+            conn.idle_since = clock::now();
+            conn.idle_since
+        } else {
+            conn.idle_since
+        };
+        let mut deadline = clock::later(idle, if conn.served == 0 { first(&spec) } else { spec.timeouts.idle });
+        if conn.is_closing() && conn.served != 0 {
+            deadline = deadline.min(conn.closing_since() + DRAIN_GRACE_MS);
+        }
+        ready!(conn.timer.poll(cx, deadline));
+        return Poll::Ready(Next::End(Close::Timeout));
+    }
+    ready!(conn.timer.poll(cx, conn.head_deadline));
+    Poll::Ready(Next::Refuse(ProxyError::client(ErrorKind::ClientTimeout, "the request's head did not arrive in time")))
+}
+
+/// A new connection that sends nothing at all has the shorter of the two limits: it is not a client that rests between requests.
+fn first(spec: &super::ListenerSpec) -> Option<Duration> {
+    match (spec.timeouts.idle, spec.timeouts.head) {
+        (Some(idle), Some(head)) => Some(idle.min(head.max(Duration::from_secs(60)))),
+        (one, other) => one.or(other),
+    }
+}
+
+/// Ends the connection in order.
+async fn shut<S: AsyncRead + AsyncWrite + Unpin>(mut conn: H1<S>) -> Close {
+    if !conn.inbox.is_empty() {
+        return linger(conn).await;
+    }
+    match poll_fn(|cx| conn.poll_shutdown(cx)).await {
+        Ok(()) => Close::Clean,
+        Err(_) => Close::Error,
+    }
+}
+
+/// Says that nothing more will come, and reads what the client still sends: closing with unread bytes would reset the connection and
+/// could take the answer away from the client.
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut conn: H1<S>) -> Close {
+    recycle::give(&mut conn.inbox);
+    let deadline = after(Some(LINGER));
+    let mut left = LINGER_BYTES;
+    let done: io::Result<()> = poll_fn(|cx| {
+        let _ = conn.poll_shutdown(cx)?;
+        let local = conn.local.clone();
+        let mut scratch = local.scratch();
+        loop {
+            match poll_some(cx, &mut conn.io, &mut scratch)? {
+                Poll::Ready(0) => return Poll::Ready(Ok(())),
+                Poll::Ready(n) => {
+                    left = left.saturating_sub(n);
+                    if left == 0 {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Poll::Pending => break,
+            }
+        }
+        conn.timer.poll(cx, deadline).map(Ok)
+    })
+    .await;
+    if done.is_ok() { Close::Clean } else { Close::Error }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> H1<S> {
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// Compile-time reminder of what an idle connection may cost; the figure is asserted in the tests.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_plain_connection_is_small() {
+        fn size<F: Future>(_: fn(H1<tokio::net::TcpStream>, bool) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = size(serve::<tokio::net::TcpStream>);
+        assert!(bytes <= 1_024, "the future of an idle connection takes {bytes} bytes");
+    }
+}

@@ -1,0 +1,170 @@
+//! Endpoints that Titan answers itself: health, readiness, metrics, the state of backends, and the answers of redirects.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::downstream::Downstream;
+use super::exchange::{Cut, Exchange, gone, guard};
+use super::local::{Held, Phase};
+use super::{After, reply};
+use crate::error::{ErrorKind, ProxyError};
+use crate::http::answer::Answer;
+use crate::http::head::Method;
+use crate::http::ops::HeaderOps;
+use crate::rt::clock;
+use crate::snapshot::Health;
+use crate::upstream::Upstream;
+
+/// How long the metrics page may take: JavaScript may be stuck, health answers must not wait for it.
+const METRICS_MS: u64 = 5_000;
+
+/// Renders the metrics page outside the data plane. Asked with a deadline.
+pub trait MetricsPage: Send + Sync {
+    /// Content type and body, or why there is none.
+    fn render(&self) -> Pin<Box<dyn Future<Output = Result<(String, Bytes), String>> + Send>>;
+}
+
+/// A built-in endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Builtin {
+    Health(Health),
+    Metrics,
+    Services,
+}
+
+/// The built-in of the exchange's path: those under `/_`, which no route can shadow, or (not `reserved`) the others, which lose to a route.
+pub(super) fn find(x: &Exchange<'_>, snapshot: &Held, reserved: bool) -> Option<Builtin> {
+    let path = x.path();
+    let found = if reserved {
+        if !path.starts_with(b"/_") {
+            return None;
+        }
+        match path {
+            b"/_health" => Builtin::Health(Health::Health),
+            b"/_live" => Builtin::Health(Health::Live),
+            b"/_ready" => Builtin::Health(Health::Ready),
+            b"/_metrics" => Builtin::Metrics,
+            _ => return None,
+        }
+    } else {
+        match path {
+            b"/services/health" => Builtin::Services,
+            path => Builtin::Health(*snapshot.builtin.health_paths.get(path)?),
+        }
+    };
+    match found {
+        // Others shall not even learn that it is there.
+        Builtin::Metrics | Builtin::Services if !is_internal(x, snapshot) => None,
+        found => Some(found),
+    }
+}
+
+/// Whether connection and client are both loopback or in a configured network.
+fn is_internal(x: &Exchange<'_>, snapshot: &Held) -> bool {
+    let allowed = |ip: IpAddr| {
+        let ip = ip.to_canonical();
+        ip.is_loopback() || snapshot.builtin.internal.iter().any(|net| net.contains(&ip))
+    };
+    allowed(x.client.peer.ip()) && allowed(x.client.ip)
+}
+
+/// Answers it.
+pub(super) async fn answer<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, builtin: Builtin) -> Result<After, ProxyError> {
+    if !matches!(x.head().method, Method::Get | Method::Head) {
+        x.allow = Some("GET, HEAD".into());
+        return Err(ProxyError::client(ErrorKind::MethodNotAllowed, "this endpoint can only be read"));
+    }
+    let answer = match builtin {
+        Builtin::Health(health) => health_answer(x, health),
+        Builtin::Services => json_answer(200, &services(&x.snapshot)),
+        Builtin::Metrics => metrics(x, down).await?,
+    };
+    reply(x, down, answer).await
+}
+
+fn health_answer(x: &Exchange<'_>, health: Health) -> Answer {
+    match health {
+        Health::Health => json_answer(200, &json!({ "status": "healthy", "version": &*x.snapshot.version })),
+        Health::Live => json_answer(200, &json!({ "status": "ok" })),
+        Health::Ready => {
+            if x.local.process.lifecycle.phase() >= Phase::PreDrain {
+                return json_answer(503, &json!({ "status": "unhealthy", "reason": "shutting down" }));
+            }
+            let down: Vec<&str> = x.snapshot.upstreams.iter().filter(|up| up.usable() == 0).map(|up| &*up.name).collect();
+            if down.is_empty() {
+                json_answer(200, &json!({ "status": "ok" }))
+            } else {
+                json_answer(200, &json!({ "status": "degraded", "unavailable_upstreams": down }))
+            }
+        }
+    }
+}
+
+/// Every upstream and backend with its state.
+pub fn services(snapshot: &crate::snapshot::Snapshot) -> Value {
+    let now = clock::now();
+    let upstreams: Vec<Value> = snapshot.upstreams.iter().map(|upstream| service(upstream, now)).collect();
+    let any_down = upstreams.iter().any(|upstream| upstream["status"] == "unhealthy");
+    json!({ "status": if any_down { "degraded" } else { "healthy" }, "services": upstreams })
+}
+
+fn service(upstream: &Upstream, now: u64) -> Value {
+    let members = upstream.members();
+    let backends: Vec<Value> = members
+        .iter()
+        .map(|member| {
+            let endpoint = &member.endpoint;
+            json!({
+                "backend": &*endpoint.backend,
+                "address": endpoint.addr.to_string(),
+                "status": endpoint.status(now).as_str(),
+                "weight": member.weight,
+                "in_flight": endpoint.in_flight.load(Ordering::Relaxed),
+                "connections": endpoint.permits.open(),
+                "waiting": endpoint.permits.waiting(),
+            })
+        })
+        .collect();
+    let usable = upstream.usable();
+    let status = match usable {
+        0 => "unhealthy",
+        n if n < members.len() => "degraded",
+        _ => "healthy",
+    };
+    json!({ "name": &*upstream.name, "status": status, "backends": backends })
+}
+
+async fn metrics<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Answer, ProxyError> {
+    let Some(page) = x.local.process.metrics.clone() else {
+        return Err(ProxyError::client(ErrorKind::NoRoute, "no route matches this request"));
+    };
+    match guard(down, x.local, clock::now() + METRICS_MS, page.render()).await {
+        Ok(Ok((content_type, body))) => {
+            let mut headers = HeaderOps::default();
+            headers.set("content-type", content_type);
+            Ok(Answer { status: 200, headers, body, stage: "metrics" })
+        }
+        Ok(Err(detail)) => Err(ProxyError::gateway(ErrorKind::Internal, detail)),
+        Err(Cut::Gone) => Err(gone()),
+        Err(Cut::Late) => Err(ProxyError::gateway(ErrorKind::Overloaded, "the metrics page was not rendered in time")),
+    }
+}
+
+/// The answer of a redirect.
+pub(super) fn redirect(status: u16, location: &[u8]) -> Answer {
+    let mut headers = HeaderOps::default();
+    headers.set("location", location);
+    Answer { status, headers, body: Bytes::new(), stage: "redirect" }
+}
+
+fn json_answer(status: u16, body: &Value) -> Answer {
+    let mut headers = HeaderOps::default();
+    headers.set("content-type", "application/json");
+    headers.set("cache-control", "no-store");
+    Answer { status, headers, body: body.to_string().into(), stage: "builtin" }
+}

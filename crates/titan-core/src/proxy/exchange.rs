@@ -1,0 +1,271 @@
+//! The state of one request, from its head to the last byte of its answer.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use super::downstream::{Downstream, Reply};
+use super::kit::Kit;
+use super::local::{Held, Local};
+use crate::error::{ErrorKind, ProxyError};
+use crate::http::answer::Answer;
+use crate::http::client::ClientInfo;
+use crate::http::forward::RequestIds;
+use crate::http::head::{RequestHead, Span};
+use crate::http::path;
+use crate::policy::{Chain, Flow, RequestCx, RequestView, ResponseCx};
+use crate::route::{Params, Route};
+use crate::rt::clock::{self, NEVER};
+use crate::upstream::Upstream;
+
+/// One request.
+pub struct Exchange<'l> {
+    /// The shard.
+    pub local: &'l Local,
+    /// What it is served under, to its end.
+    pub snapshot: Rc<Held>,
+    /// Heads and edits.
+    pub kit: Box<Kit>,
+    /// The client, as seen through trusted proxies.
+    pub client: ClientInfo,
+    /// Request id and trace.
+    pub ids: RequestIds,
+    /// Index of the route; `None` where none matched.
+    pub route: Option<usize>,
+    /// Its parameters.
+    pub params: Params,
+    /// Value of `Allow`, where only the method is wrong.
+    pub allow: Option<String>,
+    /// First byte of the head.
+    pub started: Instant,
+    /// When the whole request is out of time.
+    pub deadline: u64,
+    /// Bytes of a request body that are let through.
+    pub max_body: u64,
+    /// An answer's head was queued: an error can only cut now.
+    pub answered: bool,
+    /// For metrics and the access log.
+    pub notes: Notes,
+    path: MatchPath,
+}
+
+/// What metrics and the access log want to know.
+#[derive(Default)]
+pub struct Notes {
+    /// Status sent; 0 = none yet.
+    pub status: u16,
+    /// Stage of an answer of Titan's own, or of an error after the head.
+    pub stage: Option<&'static str>,
+    /// Bytes of the request's body.
+    pub bytes_in: u64,
+    /// Bytes of the answer's body.
+    pub bytes_out: u64,
+    /// Where the request went.
+    pub upstream: Option<Arc<Upstream>>,
+    /// Backend of the last try.
+    pub backend: Option<SocketAddr>,
+    /// Time of a new connection.
+    pub connect: Option<Duration>,
+    /// Request sent to head received.
+    pub first_byte: Option<Duration>,
+    /// Tries.
+    pub tries: u32,
+}
+
+/// The normalised path without a copy where it is a part of the head.
+#[derive(Debug, Clone, Copy)]
+enum MatchPath {
+    Unknown,
+    InHead(Span),
+    InKit,
+}
+
+impl MatchPath {
+    fn of<'a>(self, head: &'a RequestHead, own: &'a [u8]) -> &'a [u8] {
+        match self {
+            MatchPath::Unknown => &[],
+            MatchPath::InHead(span) => span.of(&head.bytes),
+            MatchPath::InKit => own,
+        }
+    }
+}
+
+/// Why a wait ended without its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// The client went away.
+    Gone,
+    /// The deadline came.
+    Late,
+}
+
+impl<'l> Exchange<'l> {
+    /// Begins with a head in `kit`.
+    pub fn begin<D: Downstream>(local: &'l Local, down: &D, kit: Box<Kit>, started: Instant) -> Self {
+        let snapshot = local.snapshot();
+        let mut client = down.client().clone();
+        let head = kit.request.as_ref().expect("an exchange begins with a head");
+        snapshot.forwarding.identify(head, &mut client);
+        let ids = snapshot.forwarding.ids(head, &client, &mut local.ids.borrow_mut());
+        Self {
+            local,
+            snapshot,
+            kit,
+            client,
+            ids,
+            route: None,
+            params: Params::default(),
+            allow: None,
+            started,
+            deadline: NEVER,
+            max_body: down.listener().max_body,
+            answered: false,
+            notes: Notes::default(),
+            path: MatchPath::Unknown,
+        }
+    }
+
+    /// The request's head.
+    pub fn head(&self) -> &RequestHead {
+        self.kit.request.as_ref().expect("an exchange has a head to its end")
+    }
+
+    /// The match path; empty where the path was refused.
+    pub fn path(&self) -> &[u8] {
+        self.path.of(self.head(), &self.kit.path)
+    }
+
+    /// Normalises the path, once, before anything looks at it.
+    pub fn normalise(&mut self) -> Result<(), ProxyError> {
+        let head = self.kit.request.as_ref().expect("an exchange has a head to its end");
+        let path = path::normalise(head.raw_path())?;
+        self.path = match path.0 {
+            std::borrow::Cow::Borrowed(part) => {
+                let start = part.as_ptr() as usize - head.bytes.as_ptr() as usize;
+                MatchPath::InHead(Span { start: start as u32, end: (start + part.len()) as u32 })
+            }
+            std::borrow::Cow::Owned(path) => {
+                self.kit.path = path;
+                MatchPath::InKit
+            }
+        };
+        Ok(())
+    }
+
+    /// The route under `snapshot`, which is this exchange's.
+    pub fn route_in<'s>(&self, snapshot: &'s Held) -> Option<&'s Route> {
+        self.route.map(|index| &snapshot.routes[index])
+    }
+
+    /// The chain of the route, or the one for requests that no route takes.
+    pub fn chain_in<'s>(&self, snapshot: &'s Held) -> &'s Chain {
+        self.route_in(snapshot).map_or(&snapshot.fallback, |route| &route.chain)
+    }
+
+    /// Collects the response edits of policies for an answer of this status. Called once an answer.
+    pub fn edit_response(&mut self, status: u16) {
+        let snapshot = self.snapshot.clone();
+        let chain = self.chain_in(&snapshot);
+        if chain.is_empty() {
+            return;
+        }
+        let mut ops = std::mem::take(&mut self.kit.response_ops);
+        let route = self.route_in(&snapshot);
+        let head = self.head();
+        let req = RequestView {
+            head,
+            path: self.path(),
+            query: head.raw_query(),
+            client: &self.client,
+            route: route.map_or("", |route| &route.name),
+            route_index: self.route.map_or(u32::MAX, |index| index as u32),
+            param_names: route.map_or(&[], |route| &route.param_names),
+            param_spans: &self.params.spans,
+            request_id: &self.ids.request_id,
+        };
+        chain.response(&ResponseCx { req, status, upstream: self.kit.response.as_ref(), state: &self.kit.policy }, &mut ops);
+        self.kit.response_ops = ops;
+    }
+
+    /// What an encoder of an answer needs.
+    pub fn reply(&self) -> Reply<'_> {
+        Reply { ops: &self.kit.response_ops, forwarding: &self.snapshot.forwarding, ids: Some(&self.ids) }
+    }
+
+    /// Runs the request side of the chain: `Some` is the answer to give instead of going on.
+    pub async fn admit<D: Downstream>(&mut self, snapshot: &Held, down: &mut D) -> Result<Option<Answer>, ProxyError> {
+        let chain = self.chain_in(snapshot);
+        if chain.is_empty() {
+            return Ok(None);
+        }
+        let route = self.route_in(snapshot);
+        let Kit { request, request_ops, policy, path: own_path, .. } = &mut *self.kit;
+        let head = request.as_ref().expect("an exchange has a head to its end");
+        let req = RequestView {
+            head,
+            path: self.path.of(head, own_path),
+            query: head.raw_query(),
+            client: &self.client,
+            route: route.map_or("", |route| &route.name),
+            route_index: self.route.map_or(u32::MAX, |index| index as u32),
+            param_names: route.map_or(&[], |route| &route.param_names),
+            param_spans: &self.params.spans,
+            request_id: &self.ids.request_id,
+        };
+        let mut cx = RequestCx { req, request_ops, state: policy };
+        let mut flow = chain.request(&mut cx);
+        loop {
+            match flow {
+                Flow::Continue => return Ok(None),
+                Flow::Answer(answer) => return Ok(Some(answer)),
+                Flow::Wait(wait) => {
+                    let (step, future) = wait.into_parts();
+                    let learned = match guard(down, self.local, self.deadline, future).await {
+                        Ok(learned) => learned,
+                        Err(Cut::Gone) => return Err(gone()),
+                        Err(Cut::Late) => return Err(out_of_time()),
+                    };
+                    flow = chain.resume(&mut cx, step, learned);
+                }
+            }
+        }
+    }
+
+    /// The error of a wait that was cut, where running out of time means `late`.
+    pub fn cut(&self, cut: Cut, late: impl FnOnce() -> ProxyError) -> ProxyError {
+        match cut {
+            Cut::Gone => gone(),
+            Cut::Late if self.deadline <= clock::now() => out_of_time(),
+            Cut::Late => late(),
+        }
+    }
+}
+
+/// The client went away.
+pub fn gone() -> ProxyError {
+    ProxyError::client(ErrorKind::ClientGone, "the client closed its connection")
+}
+
+/// The route's time is over.
+pub fn out_of_time() -> ProxyError {
+    ProxyError::gateway(ErrorKind::UpstreamTimeout, "the request took longer than its route allows")
+}
+
+/// Awaits `future` while the client is watched and until `deadline`.
+pub async fn guard<D: Downstream, F: Future>(down: &mut D, local: &Local, deadline: u64, future: F) -> Result<F::Output, Cut> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        if down.poll_gone(cx, &mut local.scratch()).is_ready() {
+            return Poll::Ready(Err(Cut::Gone));
+        }
+        down.timer().poll(cx, deadline).map(|()| Err(Cut::Late))
+    })
+    .await
+}

@@ -1,0 +1,302 @@
+//! Gets an answer's head from an upstream: chooses an endpoint, checks a connection out, sends, and tries again where that is safe.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Instant;
+
+use smallvec::SmallVec;
+
+use super::downstream::{Downstream, Reply};
+use super::exchange::{Exchange, guard, out_of_time};
+use super::leg::Leg;
+use super::local::Held;
+use super::relay::Transfer;
+use crate::error::{ErrorKind, ProxyError, RetrySafety, Side};
+use crate::http::h1::encode::{self, Framing, RequestPlan};
+use crate::http::h1::framing::{self, BodyKind};
+use crate::http::head::{HeaderId, Method, RequestHead, Version};
+use crate::metrics::Try;
+use crate::pool::{Connect, Connection, connect};
+use crate::route::{Proxy, Route};
+use crate::rt::clock::{self, after};
+use crate::upstream::permits::Grant;
+use crate::upstream::{Endpoint, Outcome, PickInput, Picked, Upstream};
+
+/// Interim answers (1xx) of one request; more are an attack or a bug.
+const MAX_INTERIM: u32 = 32;
+
+/// A request whose answer's head has come. The head is in the exchange's kit.
+pub struct Answered {
+    /// The connection.
+    pub leg: Leg,
+    /// Progress of the bodies.
+    pub transfer: Transfer,
+    /// The endpoint; counts as in flight until dropped.
+    pub picked: Picked,
+}
+
+/// Sends the request of `x` to `upstream` until an answer's head has come that is to be passed on.
+pub async fn forward<D: Downstream>(
+    x: &mut Exchange<'_>,
+    snapshot: &Held,
+    down: &mut D,
+    route: &Route,
+    proxy: &Proxy,
+    upstream: &Arc<Upstream>,
+) -> Result<Answered, ProxyError> {
+    let retry = &upstream.retry;
+    let mut tried = SmallVec::<[u64; 4]>::new();
+    let mut transfer = Transfer::new(down, if retry.max == 0 { 0 } else { retry.max_body });
+    let mut refresh = false;
+    if retry.max != 0 {
+        upstream.budget.request(clock::now());
+    }
+    loop {
+        let input = PickInput { client: x.client.ip, head: x.head(), path: x.path(), exclude: &tried };
+        let mut picked = upstream.pick(&input).map_err(unavailable)?;
+        let endpoint = picked.endpoint().clone();
+        let result = attempt(x, snapshot, down, route, proxy, upstream, &mut picked, &mut transfer, refresh).await;
+        let (error, stale) = match result {
+            Ok(leg) => {
+                let status = x.kit.response.as_ref().map_or(0, |head| head.status);
+                if !(retry.statuses.contains(&status) && may_repeat(x.head(), upstream) && may_retry(x, upstream, &transfer, tried.len())) {
+                    return Ok(Answered { leg, transfer, picked });
+                }
+                (None, false)
+            }
+            Err(Failed { error, stale }) => (Some(error), stale),
+        };
+        if let Some(error) = error {
+            // A connection that the backend closed while it was idle says nothing of the backend: once more on a fresh one, uncounted.
+            let safe = match error.retry {
+                RetrySafety::Unsent => true,
+                RetrySafety::Sent => may_repeat(x.head(), upstream),
+                RetrySafety::Never => false,
+            };
+            if stale && !refresh && safe && transfer.is_replayable() {
+                refresh = true;
+                transfer.rewind(down, !x.kit.replay.is_empty());
+                continue;
+            }
+            if !safe || !may_retry(x, upstream, &transfer, tried.len()) {
+                return Err(error);
+            }
+        }
+        refresh = false;
+        tried.push(endpoint.id);
+        drop(picked);
+        x.local.counts.retried(upstream.metric);
+        transfer.rewind(down, !x.kit.replay.is_empty());
+        let pause = retry.pause(tried.len() as u32);
+        match guard(down, x.local, x.deadline, tokio::time::sleep(pause)).await {
+            Ok(()) => {}
+            Err(cut) => return Err(x.cut(cut, out_of_time)),
+        }
+    }
+}
+
+/// A try that failed.
+struct Failed {
+    error: ProxyError,
+    /// On a connection that had been idle, before any byte of an answer.
+    stale: bool,
+}
+
+impl From<ProxyError> for Failed {
+    fn from(error: ProxyError) -> Self {
+        Self { error, stale: false }
+    }
+}
+
+/// One try at one endpoint, reported to it.
+#[expect(clippy::too_many_arguments, reason = "the parts of one try, borrowed apart")]
+async fn attempt<D: Downstream>(
+    x: &mut Exchange<'_>,
+    snapshot: &Held,
+    down: &mut D,
+    route: &Route,
+    proxy: &Proxy,
+    upstream: &Arc<Upstream>,
+    picked: &mut Picked,
+    transfer: &mut Transfer,
+    fresh: bool,
+) -> Result<Leg, Failed> {
+    let endpoint = picked.endpoint().clone();
+    x.notes.tries += 1;
+    x.notes.backend = Some(endpoint.addr);
+    let began = Instant::now();
+    let connection = match checkout(x, down, upstream, &endpoint, fresh).await {
+        Ok(connection) => connection,
+        Err(error) => {
+            if matches!(error.kind, ErrorKind::ConnectFailed | ErrorKind::UpstreamTls) {
+                let took = began.elapsed();
+                x.local.counts.tried(upstream.metric, Try::ConnectFailed, took);
+                picked.report(Outcome::ConnectFailed, took);
+            }
+            return Err(error.into());
+        }
+    };
+    let (framing, upgrade) = framings(x.head(), down, route);
+    let query = x.head().raw_query();
+    let target = proxy.forward(x.path(), &x.params, query)?;
+    let plan = RequestPlan {
+        path: &target.path,
+        query: target.query.as_deref(),
+        host: upstream.host_for(&endpoint, x.head().authority_bytes()),
+        framing,
+        upgrade,
+        expect: down.body() != BodyKind::None,
+        trailers: framing == Framing::Chunked,
+        ops: &x.kit.request_ops,
+        forwarding: &snapshot.forwarding,
+        client: &x.client,
+        ids: &x.ids,
+    };
+    let mut leg = Leg::new(connection, framing, |out| encode::request(x.head(), &plan, out));
+    let sent = Instant::now();
+    match answer_head(x, down, &mut leg, upstream, transfer).await {
+        Ok(()) => {
+            let took = sent.elapsed();
+            x.notes.first_byte = Some(took);
+            x.local.counts.tried(upstream.metric, Try::Answered, took);
+            let status = x.kit.response.as_ref().map_or(0, |head| head.status);
+            picked.report(if status >= 500 { Outcome::ServerError } else { Outcome::Success }, took);
+            Ok(leg)
+        }
+        Err(error) => {
+            let stale = leg.was_stale() && error.kind == ErrorKind::UpstreamReset;
+            if error.side == Side::Upstream && !stale {
+                let (outcome, label) = match error.kind {
+                    ErrorKind::UpstreamTimeout => (Outcome::Timeout, Try::TimedOut),
+                    _ => (Outcome::Reset, Try::Reset),
+                };
+                x.local.counts.tried(upstream.metric, label, sent.elapsed());
+                picked.report(outcome, sent.elapsed());
+            }
+            Err(Failed { error, stale })
+        }
+    }
+}
+
+/// Waits for the final head, passing interim ones on.
+async fn answer_head<D: Downstream>(
+    x: &mut Exchange<'_>,
+    down: &mut D,
+    leg: &mut Leg,
+    upstream: &Upstream,
+    transfer: &mut Transfer,
+) -> Result<(), ProxyError> {
+    let try_deadline = after(upstream.retry.try_timeout);
+    let mut interim = 0;
+    loop {
+        let head = poll_fn(|cx| transfer.poll_head(cx, x, down, leg, upstream, try_deadline)).await?;
+        if head.status >= 200 || head.status == 101 {
+            x.kit.response = Some(head);
+            return Ok(());
+        }
+        interim += 1;
+        if interim > MAX_INTERIM {
+            return Err(ProxyError::upstream(ErrorKind::BadUpstreamResponse, RetrySafety::Sent, "too many interim answers"));
+        }
+        // 100 answers an expectation; who has none is not told.
+        if head.status != 100 || x.head().facts.has(HeaderId::Expect) {
+            let none = Default::default();
+            down.interim(&head, &Reply { ops: &none, ..x.reply() });
+        }
+    }
+}
+
+/// A connection to the endpoint: idle, new, or waited for. `fresh` = not one that was idle.
+async fn checkout<D: Downstream>(
+    x: &mut Exchange<'_>,
+    down: &mut D,
+    upstream: &Arc<Upstream>,
+    endpoint: &Arc<Endpoint>,
+    fresh: bool,
+) -> Result<Connection, ProxyError> {
+    let local = x.local;
+    if !fresh && let Some(connection) = local.pool.borrow_mut().checkout(endpoint) {
+        return Ok(connection);
+    }
+    let permit = match endpoint.permits.try_acquire() {
+        Some(permit) => permit,
+        None => {
+            let exhausted = |detail: &str| {
+                let limit = endpoint.permits.max();
+                ProxyError::gateway(
+                    ErrorKind::PoolExhausted,
+                    format!("{detail}: all {limit} connections to {} are in use", endpoint.backend),
+                )
+            };
+            let wait = endpoint.permits.wait().map_err(|_| exhausted("the queue for a connection is full"))?;
+            (local.process.spare)(local.shard, endpoint);
+            let deadline = after(upstream.pool.wait_timeout).min(x.deadline);
+            match guard(down, local, deadline, wait).await {
+                Ok(Grant::Permit(permit)) => permit,
+                Ok(Grant::Connection(connection)) => {
+                    let connection = connection.downcast::<Connection>().expect("the pool hands connections over");
+                    if let Ok(connection) = connection.adopt(local.shard) {
+                        return Ok(connection);
+                    }
+                    return Err(exhausted("a connection could not be taken over"));
+                }
+                Err(cut) => return Err(x.cut(cut, || exhausted("waited too long for a connection"))),
+            }
+        }
+    };
+    let ask = Connect { endpoint: endpoint.clone(), tls: upstream.tls.clone(), permit, shard: local.shard };
+    let began = Instant::now();
+    let deadline = after(upstream.timeouts.connect).min(x.deadline);
+    // Boxed: connecting is rare and its state (a TLS handshake's above all) is large.
+    match guard(down, local, deadline, Box::pin(connect(ask))).await {
+        Ok(connected) => {
+            let connection = connected?;
+            let took = began.elapsed();
+            x.notes.connect = Some(took);
+            local.counts.connected(upstream.metric, took);
+            Ok(connection)
+        }
+        Err(cut) => Err(x.cut(cut, || {
+            let detail = format!("connecting to {} ({}) took too long", endpoint.backend, endpoint.addr);
+            ProxyError::upstream(ErrorKind::ConnectFailed, RetrySafety::Unsent, detail)
+        })),
+    }
+}
+
+/// Framing towards the upstream, and the protocol to change to.
+fn framings<'h, D: Downstream>(head: &'h RequestHead, down: &D, route: &Route) -> (Framing, Option<&'h [u8]>) {
+    let framing = match down.body() {
+        BodyKind::Length(n) => Framing::Length(n),
+        BodyKind::None if head.facts.length.is_some() => Framing::Length(0),
+        BodyKind::None | BodyKind::Tunnel => Framing::None,
+        BodyKind::Chunked | BodyKind::UntilClose => Framing::Chunked,
+    };
+    let upgrade = if route.websocket.is_some() && head.version == Version::H11 { framing::upgrade(head) } else { None };
+    (framing, upgrade)
+}
+
+fn unavailable(kind: ErrorKind) -> ProxyError {
+    let detail = match kind {
+        ErrorKind::CircuitOpen => "the circuit of every usable backend is open",
+        _ => "no backend is usable",
+    };
+    ProxyError::gateway(kind, detail)
+}
+
+/// Whether the request may be processed twice.
+fn may_repeat(head: &RequestHead, upstream: &Upstream) -> bool {
+    upstream.retry.non_idempotent
+        || matches!(head.method, Method::Get | Method::Head | Method::Options | Method::Trace | Method::Put | Method::Delete)
+}
+
+/// Whether there is another try: by count, by what of the body was kept, by time and by the budget.
+fn may_retry(x: &Exchange<'_>, upstream: &Upstream, transfer: &Transfer, tries: usize) -> bool {
+    if tries as u32 >= upstream.retry.max || !transfer.is_replayable() || x.deadline <= clock::now() {
+        return false;
+    }
+    let allowed = upstream.budget.retry(clock::now());
+    if !allowed {
+        x.local.counts.retry_denied(upstream.metric);
+    }
+    allowed
+}

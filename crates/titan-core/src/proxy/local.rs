@@ -1,0 +1,202 @@
+//! What a shard gives to its requests. Everything here belongs to one thread; what the shards share is in [`Process`].
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use super::builtin::MetricsPage;
+use super::kit::Kit;
+use super::tunnel::TunnelCounts;
+use crate::http::date::{DateCache, HttpDate};
+use crate::http::forward::IdSource;
+use crate::metrics;
+use crate::pool::Pool;
+use crate::rt::clock;
+use crate::rt::timers::Timers;
+use crate::snapshot::Snapshot;
+use crate::upstream::Endpoint;
+
+/// Lent to whoever reads, inside one poll: no connection owns a read buffer.
+const SCRATCH: usize = 64 << 10;
+/// Kits kept for reuse.
+const KITS: usize = 256;
+/// How old the cached `Date` may get before the system clock is asked again.
+const DATE_AGE_MS: u64 = 100;
+
+/// State of one shard.
+pub struct Local {
+    /// Which shard.
+    pub shard: usize,
+    /// What the shards share.
+    pub process: Arc<Process>,
+    /// Deadlines of connections.
+    pub timers: Rc<Timers>,
+    /// Idle upstream connections.
+    pub pool: RefCell<Pool>,
+    /// Request ids.
+    pub ids: RefCell<IdSource>,
+    /// Series that only this thread writes.
+    pub counts: Arc<metrics::Shard>,
+    /// Open client connections of this shard.
+    pub connections: Cell<usize>,
+    /// Connections that are being told why they are turned away.
+    pub mourners: Cell<usize>,
+    snapshot: RefCell<Rc<Held>>,
+    scratch: RefCell<Box<[u8]>>,
+    kits: RefCell<Vec<Box<Kit>>>,
+    date: Cell<(u64, HttpDate)>,
+}
+
+/// What every shard of a gateway shares.
+pub struct Process {
+    /// Where in its life the gateway is.
+    pub lifecycle: Lifecycle,
+    /// Renders `/_metrics`.
+    pub metrics: Option<Arc<dyn MetricsPage>>,
+    /// Open tunnels of routes that limit them.
+    pub tunnels: TunnelCounts,
+    /// Runtime for what must not run on a shard.
+    pub auxiliary: tokio::runtime::Handle,
+    /// Asks the other shards to give idle connections of an endpoint to those who wait for one. First argument: the shard that asks.
+    pub spare: Box<dyn Fn(usize, &Arc<Endpoint>) + Send + Sync>,
+}
+
+/// Phases of requirement 46, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Serving.
+    Running = 0,
+    /// Readiness fails, everything is still served.
+    PreDrain = 1,
+    /// No new connections; held ones close after their answer.
+    Draining = 2,
+    /// Ended.
+    Stopped = 3,
+}
+
+/// The phase, readable from every thread.
+#[derive(Debug, Default)]
+pub struct Lifecycle {
+    phase: AtomicU8,
+    draining_since: AtomicU64,
+}
+
+/// The snapshot that a shard serves. A request holds a clone to its end, which costs no shared counter; the last one of the shard hands
+/// the shared part to the auxiliary runtime, because dropping ten thousand routes takes longer than a shard may pause.
+pub struct Held {
+    snapshot: Option<Arc<Snapshot>>,
+    auxiliary: tokio::runtime::Handle,
+}
+
+impl Lifecycle {
+    /// The phase now.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Running,
+            1 => Phase::PreDrain,
+            2 => Phase::Draining,
+            _ => Phase::Stopped,
+        }
+    }
+
+    /// Goes on to a later phase; `false` where it is reached already.
+    pub fn advance(&self, phase: Phase) -> bool {
+        if phase == Phase::Draining {
+            self.draining_since.store(clock::now(), Ordering::Relaxed);
+        }
+        self.phase.fetch_max(phase as u8, Ordering::Relaxed) < phase as u8
+    }
+
+    /// Whether connections close after their answer.
+    pub fn is_draining(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) >= Phase::Draining as u8
+    }
+
+    /// When the drain began ([`clock`] time).
+    pub fn draining_since(&self) -> u64 {
+        self.draining_since.load(Ordering::Relaxed)
+    }
+}
+
+impl Local {
+    /// State for shard number `shard` of `shards`.
+    pub fn new(shard: usize, shards: usize, process: Arc<Process>, snapshot: Arc<Snapshot>, counts: Arc<metrics::Shard>) -> Rc<Self> {
+        let held = Held { snapshot: Some(snapshot), auxiliary: process.auxiliary.clone() };
+        Rc::new(Self {
+            shard,
+            process,
+            timers: Rc::default(),
+            pool: RefCell::new(Pool::new(shards)),
+            ids: RefCell::new(IdSource::new()),
+            counts,
+            connections: Cell::new(0),
+            mourners: Cell::new(0),
+            snapshot: RefCell::new(Rc::new(held)),
+            scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
+            kits: RefCell::default(),
+            date: Cell::new((0, HttpDate([b' '; 29]))),
+        })
+    }
+
+    /// The snapshot that requests beginning now are served under.
+    pub fn snapshot(&self) -> Rc<Held> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// Serves `snapshot` from now on.
+    pub fn publish(&self, snapshot: Arc<Snapshot>) {
+        let held = Held { snapshot: Some(snapshot), auxiliary: self.process.auxiliary.clone() };
+        let old = self.snapshot.replace(Rc::new(held));
+        drop(old);
+    }
+
+    /// The read buffer. Only inside one poll.
+    pub fn scratch(&self) -> RefMut<'_, Box<[u8]>> {
+        self.scratch.borrow_mut()
+    }
+
+    /// The value of `Date`.
+    pub fn date(&self) -> HttpDate {
+        let now = clock::now();
+        let (until, date) = self.date.get();
+        if now < until {
+            return date;
+        }
+        let date = *DateCache::new().now();
+        self.date.set((now + DATE_AGE_MS, date));
+        date
+    }
+
+    /// An empty kit for an exchange.
+    pub fn kit(&self) -> Box<Kit> {
+        self.kits.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes a kit back.
+    pub fn put_kit(&self, mut kit: Box<Kit>) {
+        kit.clear();
+        let mut kits = self.kits.borrow_mut();
+        if kits.len() < KITS {
+            kits.push(kit);
+        }
+    }
+}
+
+impl Deref for Held {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        self.snapshot.as_ref().expect("taken only by drop")
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(snapshot) = self.snapshot.take() {
+            // The last holder anywhere pays for the drop; let it be the auxiliary runtime.
+            self.auxiliary.spawn(async move { drop(snapshot) });
+        }
+    }
+}

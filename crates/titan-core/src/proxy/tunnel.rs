@@ -1,0 +1,229 @@
+//! Upgraded connections: bytes both ways, no snapshot and no buffer held while nothing moves.
+
+use std::collections::HashMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::exchange::Exchange;
+use super::local::Local;
+use super::wire::{Outbound, poll_some};
+use crate::error::{ErrorKind, ProxyError};
+use crate::http::h1::encode::Framing;
+use crate::http::h1::framing;
+use crate::http::head::HeaderId;
+use crate::metrics::Id;
+use crate::policy;
+use crate::pool::Connection;
+use crate::route::{Route, WebSocket};
+use crate::rt::clock::{self, later};
+use crate::rt::recycle;
+use crate::rt::timers::Timer;
+use crate::upstream::Picked;
+
+/// Reads in a row before other connections get their turn.
+const TURNS: usize = 16;
+
+/// Open tunnels of routes that limit them, by route name so that a reload keeps the count.
+#[derive(Default)]
+pub struct TunnelCounts(Mutex<HashMap<Arc<str>, Arc<AtomicU64>>>);
+
+impl TunnelCounts {
+    fn of(&self, route: &Route) -> Arc<AtomicU64> {
+        self.0.lock().entry(route.name.clone()).or_default().clone()
+    }
+}
+
+/// A place among a route's tunnels.
+struct Place(Arc<AtomicU64>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Leave to open a tunnel, given before the upstream is asked.
+pub(super) struct Ticket {
+    idle: Option<Duration>,
+    place: Option<Place>,
+}
+
+/// An open tunnel.
+pub struct Tunnel {
+    upstream: Connection,
+    idle: Option<Duration>,
+    route: Id,
+    _place: Option<Place>,
+    _picked: Picked,
+    _permits: policy::Permits,
+}
+
+/// `Some` where the request asks for an upgrade that its route passes on.
+pub(super) fn admit(x: &Exchange<'_>, route: &Route) -> Result<Option<Ticket>, ProxyError> {
+    let Some(rules) = &route.websocket else { return Ok(None) };
+    let Some(protocol) = framing::upgrade(x.head()) else { return Ok(None) };
+    if protocol.eq_ignore_ascii_case(b"websocket") {
+        check_websocket(x, rules)?;
+    }
+    let place = if rules.max_connections == 0 {
+        None
+    } else {
+        let count = x.local.process.tunnels.of(route);
+        let place = Place(count.clone());
+        if count.fetch_add(1, Ordering::Relaxed) >= rules.max_connections {
+            let detail = format!("the route's limit of {} open tunnels is reached", rules.max_connections);
+            drop(place);
+            return Err(ProxyError::gateway(ErrorKind::Overloaded, detail));
+        }
+        Some(place)
+    };
+    Ok(Some(Ticket { idle: rules.idle_timeout, place }))
+}
+
+/// Origin and subprotocols.
+fn check_websocket(x: &Exchange<'_>, rules: &WebSocket) -> Result<(), ProxyError> {
+    if !rules.origins.is_empty() {
+        let origin = x.head().get(HeaderId::Origin).unwrap_or_default();
+        if !rules.origins.iter().any(|allowed| origin_matches(allowed.as_bytes(), origin)) {
+            return Err(ProxyError::client(ErrorKind::Forbidden, "this Origin may not open a WebSocket here"));
+        }
+    }
+    if !rules.subprotocols.is_empty() {
+        let mut asked = x.head().get_all(HeaderId::SecWebSocketProtocol).flat_map(|value| value.split(|&b| b == b','));
+        let known = |name: &[u8]| rules.subprotocols.iter().any(|allowed| allowed.as_bytes() == name.trim_ascii());
+        if !asked.any(known) {
+            return Err(ProxyError::client(ErrorKind::BadRequest, "none of the WebSocket subprotocols asked for is allowed here"));
+        }
+    }
+    Ok(())
+}
+
+/// Exact, or `https://*.example.com` for any name below.
+fn origin_matches(allowed: &[u8], origin: &[u8]) -> bool {
+    let Some(at) = memchr::memmem::find(allowed, b"*.") else { return allowed.eq_ignore_ascii_case(origin) };
+    let (scheme, suffix) = (&allowed[..at], &allowed[at + 1..]);
+    origin.len() > scheme.len() + suffix.len()
+        && origin[..scheme.len()].eq_ignore_ascii_case(scheme)
+        && origin[origin.len() - suffix.len()..].eq_ignore_ascii_case(suffix)
+        && !origin[scheme.len()..].contains(&b'/')
+}
+
+impl Ticket {
+    /// The tunnel, once the backend has agreed.
+    pub(super) fn open(self, x: &mut Exchange<'_>, route: &Route, upstream: Connection, picked: Picked) -> Box<Tunnel> {
+        x.local.counts.tunnel_opened(route.metric);
+        let permits = x.kit.policy.take_permits();
+        Box::new(Tunnel { upstream, idle: self.idle, route: route.metric, _place: self.place, _picked: picked, _permits: permits })
+    }
+}
+
+/// One direction.
+#[derive(Default)]
+struct Pipe {
+    out: Outbound,
+    ended: bool,
+    bytes: u64,
+}
+
+impl Pipe {
+    /// Ready when the sender has ended and the receiver was told.
+    fn poll<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        early: &mut Vec<u8>,
+        to: &mut W,
+        scratch: &mut [u8],
+    ) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        for _ in 0..TURNS {
+            if !self.out.is_empty() {
+                ready!(self.out.poll_flush(cx, to))?;
+            }
+            if self.ended {
+                return Pin::new(to).poll_shutdown(cx);
+            }
+            if !early.is_empty() {
+                self.bytes += early.len() as u64;
+                self.out.push(cx, to, Framing::UntilClose, early, None)?;
+                recycle::give(early);
+                continue;
+            }
+            let n = ready!(poll_some(cx, from, scratch))?;
+            self.ended = n == 0;
+            self.bytes += n as u64;
+            self.out.push(cx, to, Framing::UntilClose, &scratch[..n], None)?;
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// Moves bytes until both sides have ended, one has failed, nothing has moved for too long, or the gateway drains. `early` = what the client
+/// sent behind its request.
+pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+    local: &Local,
+    mut client: S,
+    mut early: Vec<u8>,
+    timer: &Timer,
+    mut tunnel: Box<Tunnel>,
+) {
+    let (mut up, mut down) = (Pipe::default(), Pipe::default());
+    let (mut up_done, mut down_done) = (false, false);
+    let mut moved = (0, clock::now());
+    let result: io::Result<()> = std::future::poll_fn(|cx| {
+        let Connection { socket, inbox, .. } = &mut tunnel.upstream;
+        let scratch = &mut local.scratch();
+        if !up_done {
+            up_done = up.poll(cx, &mut client, &mut early, socket, scratch)?.is_ready();
+        }
+        if !down_done {
+            down_done = down.poll(cx, socket, inbox, &mut client, scratch)?.is_ready();
+        }
+        if up_done && down_done {
+            return Poll::Ready(Ok(()));
+        }
+        let total = up.bytes + down.bytes;
+        if moved.0 != total {
+            moved = (total, clock::now());
+        }
+        if local.process.lifecycle.is_draining() {
+            return Poll::Ready(Ok(()));
+        }
+        timer.poll(cx, later(moved.1, tunnel.idle)).map(|()| Ok(()))
+    })
+    .await;
+    // A failure of either side ends both; there is nobody to tell.
+    drop(result);
+    local.counts.tunnel_closed(tunnel.route, up.bytes, down.bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_matched_whole() {
+        for (allowed, origin, expected) in [
+            ("https://a.example", "https://a.example", true),
+            ("https://a.example", "https://a.example.evil", false),
+            ("https://*.example.com", "https://x.example.com", true),
+            ("https://*.example.com", "https://example.com", false),
+            ("https://*.example.com", "http://x.example.com", false),
+            ("https://*.example.com", "https://evil/x.example.com", false),
+            ("https://*.example.com", "https://evilexample.com", false),
+        ] {
+            assert_eq!(origin_matches(allowed.as_bytes(), origin.as_bytes()), expected, "{allowed} {origin}");
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! A gateway over real sockets: raw clients, raw origins.
+
+mod basics;
+mod world;
