@@ -21,6 +21,7 @@ type CheckNames<T> = T extends { extends: unknown }
           routes: readonly {
             upstream?: U | undefined;
             upstreams?: readonly { upstream: U; weight?: number | undefined }[] | undefined;
+            [key: string]: unknown;
           }[];
         }
     : unknown;

@@ -62,18 +62,15 @@ export function resolve(origin: Origin, before: readonly Issue[]): LoadResult {
   // Cross-checks speak of values; where some are missing they would repeat what validation has said in other words.
   const broken = issues.some((issue) => issue.severity === "error");
   if (broken) {
-    try {
-      issues.push(
-        ...lower(config, base)
-          .findings.map(place)
-          .filter(
-            (late) =>
-              late.severity === "error" &&
-              !issues.some((issue) => late.path.startsWith(issue.path) && issue.severity === "error"),
-          ),
-      );
-    } catch {
-      // A hole that an earlier error left: that error is what to put right.
+    const known = issues.filter((issue) => issue.severity === "error").map((issue) => issue.path);
+    for (const late of lower(config, base, true).findings.map(place)) {
+      if (
+        late.severity === "error" &&
+        !known.some(
+          (path) => late.path === path || (late.path.startsWith(path) && /[.[]/.test(late.path[path.length] ?? "")),
+        )
+      )
+        issues.push(late);
     }
     return { ok: false, ...read, issues: sorted(issues) };
   }

@@ -48,7 +48,11 @@ export class Context {
       });
   }
 
+  /** Errors so far. */
+  errors = 0;
+
   report(finding: Finding, ...below: (string | number)[]): undefined {
+    if (finding.severity !== "warning") this.errors++;
     this.findings.push({ ...finding, path: [...this.path, ...below] });
     return undefined;
   }
@@ -60,6 +64,8 @@ export interface Meta {
   doc?: string;
   default?: unknown;
   example?: unknown;
+  /** The default once resolved, where it can be shared. */
+  resolved?: { value: unknown };
 }
 
 /**
@@ -98,12 +104,19 @@ export abstract class Schema<In, Out, P extends Presence = "required"> {
 
   /** The default, resolved afresh (so that no two configurations share an object). */
   fallback(cx: Context): Out | undefined {
-    return this.meta.presence === "default" ? this.parse(this.meta.default, cx) : undefined;
+    const { meta } = this;
+    if (meta.presence !== "default") return undefined;
+    const value = meta.default;
+    if (typeof value === "object" && value !== null)
+      return Array.isArray(value) && value.length === 0 ? ([] as Out) : this.parse(value, cx);
+    meta.resolved ??= { value: this.parse(value, cx) };
+    return meta.resolved.value as Out;
   }
 
   private with(meta: Partial<Meta>): this {
     const copy = Object.assign(Object.create(Object.getPrototypeOf(this)), this) as this;
-    copy.meta = { ...this.meta, ...meta };
+    const { resolved: _, ...kept } = this.meta;
+    copy.meta = { ...kept, ...meta };
     return copy;
   }
 }

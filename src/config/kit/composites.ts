@@ -100,8 +100,8 @@ export interface ObjectRules {
   title?: string;
   /** Another spelling → the key here, or `block.key` one level down. */
   aliases?: Readonly<Record<string, string>>;
-  /** A typo here would fail open: unknown keys are errors, also further down. */
-  guarded?: boolean;
+  /** A typo here would fail open: unknown keys are errors, also further down. `true` for the whole block, or the keys that matter. */
+  guarded?: boolean | readonly string[];
   /** Rules between keys; reports through the context. */
   check?: (value: Record<string, unknown>, cx: Context) => void;
 }
@@ -110,34 +110,39 @@ export class ObjectSchema<F extends Fields> extends Schema<ObjectInput<F>, Objec
   readonly kind = "object";
   readonly fields: F;
   readonly rules: ObjectRules;
-  // Not `#entries`: the modifiers of the base class copy a schema, which private names do not survive.
-  private readonly entries: [string, AnySchema][];
+  // Not `#…`: the modifiers of the base class copy a schema, which private names do not survive.
+  private readonly requiredKeys: readonly string[];
+  private readonly defaults: readonly [string, AnySchema][];
   constructor(fields: F, rules: ObjectRules) {
     super();
     this.fields = fields;
     this.rules = rules;
-    this.entries = Object.entries(fields);
+    const entries = Object.entries(fields);
+    this.requiredKeys = entries.filter(([, schema]) => schema.meta.presence === "required").map(([key]) => key);
+    this.defaults = entries.filter(([, schema]) => schema.meta.presence === "default");
   }
 
   parse(value: unknown, cx: Context): ObjectOutput<F> | undefined {
     if (!isObject(value)) return wrongType(cx, "an object", value);
-    if (this.rules.guarded) cx.guarded++;
-    const before = cx.findings.length;
+    if (this.rules.guarded === true) cx.guarded++;
+    const before = cx.errors;
     const source = this.canonical(value, cx);
     const out: Record<string, unknown> = {};
-    for (const [key, schema] of this.entries) {
+    for (const key of Object.keys(source)) {
       const given = source[key];
-      cx.path.push(key);
       // `undefined` is how a program says "not set"; a file can't hold it.
-      if (given !== undefined) {
-        const parsed = schema.parse(given, cx);
-        if (parsed !== undefined) out[key] = parsed;
-      } else if (schema.meta.presence === "default") out[key] = schema.fallback(cx);
-      else if (schema.meta.presence === "required") cx.report({ code: "missing", message: `"${key}" is missing` });
+      if (given === undefined || !Object.hasOwn(this.fields, key)) continue;
+      cx.path.push(key);
+      const parsed = (this.fields[key] as AnySchema).parse(given, cx);
       cx.path.pop();
+      if (parsed !== undefined) out[key] = parsed;
     }
-    if (this.rules.check && cx.findings.length === before) this.rules.check(out, cx);
-    if (this.rules.guarded) cx.guarded--;
+    // A refused value is stood in for too: what follows still checks the rest, and nothing of it is used.
+    for (const [key, schema] of this.defaults) if (!(key in out)) out[key] = schema.fallback(cx);
+    for (const key of this.requiredKeys)
+      if (source[key] === undefined) cx.report({ code: "missing", message: `"${key}" is missing` }, key);
+    if (this.rules.check && cx.errors === before) this.rules.check(out, cx);
+    if (this.rules.guarded === true) cx.guarded--;
     return out as ObjectOutput<F>;
   }
 
@@ -178,18 +183,27 @@ export class ObjectSchema<F extends Fields> extends Schema<ObjectInput<F>, Objec
   private unknownKey(key: string, cx: Context): void {
     // `x-…` is free for the reader's own use (anchors in YAML, notes).
     if (key.startsWith("x-")) return;
-    const known = [...Object.keys(this.fields), ...Object.keys(this.rules.aliases ?? {})];
+    const aliases = this.rules.aliases ?? {};
+    const near = suggest(key, [...Object.keys(this.fields), ...Object.keys(aliases)]);
+    const error =
+      cx.strict ||
+      cx.guarded > 0 ||
+      (Array.isArray(this.rules.guarded) &&
+        (this.rules.guarded.includes(aliases[near ?? ""] ?? near) || PROTECTING.test(key)));
     cx.report(
       {
         code: "unknown_key",
         message: `unknown key ${show(key)}`,
-        severity: cx.strict || cx.guarded > 0 ? "error" : "warning",
-        suggestion: suggest(key, known),
+        severity: error ? "error" : "warning",
+        suggestion: near,
       },
       key,
     );
   }
 }
+
+/** Words of keys that are meant to protect something: where nothing has such a key, ignoring it would leave that open. */
+const PROTECTING = /auth|scope|role|jwt|token|secret|limit|allow|deny|block|cors|client_cert/i;
 
 /** `{type, config}`: the type decides what `config` holds. */
 export type TaggedInput<V extends Readonly<Record<string, AnySchema>>> = {

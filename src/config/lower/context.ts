@@ -26,8 +26,12 @@ export class Lowering {
   /** Worker threads after "0 = CPUs". */
   readonly workers: number;
 
-  constructor(config: Config, base: string, workers: number) {
+  /** Validation has found errors: values may be missing, and only the findings count. */
+  readonly broken: boolean;
+
+  constructor(config: Config, base: string, workers: number, broken: boolean) {
     this.config = config;
+    this.broken = broken;
     this.base = base;
     this.workers = workers;
   }
@@ -38,6 +42,16 @@ export class Lowering {
 
   warn(code: string, path: Path, message: string, suggestion?: string): void {
     this.findings.push({ severity: "warning", code, path, message, suggestion });
+  }
+
+  /** Lowers one part; in a broken configuration a part that trips over a hole is left out, so that the others are still checked. */
+  part<T>(make: () => T, otherwise: T): T {
+    if (!this.broken) return make();
+    try {
+      return make();
+    } catch {
+      return otherwise;
+    }
   }
 
   /** A name that nothing has. */

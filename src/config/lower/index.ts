@@ -20,12 +20,13 @@ export interface Lowered {
 }
 
 /** Lowers a resolved configuration; relative files start from `base`. Ports that the sugar leaves open are filled in in `config`. */
-export function lower(config: Config, base: string): Lowered {
-  const cx = new Lowering(config, base, config.server.workers || availableParallelism());
-  const { listeners, origins } = lowerListeners(cx);
+export function lower(config: Config, base: string, broken = false): Lowered {
+  const cx = new Lowering(config, base, config.server?.workers || availableParallelism(), broken);
+  const { listeners, origins } = cx.part(() => lowerListeners(cx), { listeners: [], origins: [] });
   const upstreams = lowerUpstreams(cx);
   const table = new MiddlewareTable(cx);
   const { routes, global } = lowerRoutes(cx, table);
+  if (broken) return { native: {}, findings: cx.findings, origin: parsePath };
   const { server, logging, metrics, health, dns } = config;
   const native = compact({
     version,

@@ -14,7 +14,7 @@ export function lowerListeners(cx: Lowering): { listeners: Json[]; origins: Path
   const origins: Path[] = [];
   const tls = server.tls?.enabled ? server.tls : undefined;
   const add = (item: Listener, secure: Tls | undefined, origin: Path) => {
-    out.push(lowerListener(cx, item, secure, out));
+    out.push(cx.part(() => lowerListener(cx, item, secure, out), {}));
     origins.push(origin);
   };
 

@@ -98,7 +98,7 @@ export class MiddlewareTable {
       this.#cx.error("too_many", [], `there are ${this.#named.size} named middleware; at most 100 are possible`);
     const taken = new Set<string>();
     for (const [i, item] of config.middleware.entries()) {
-      if (item.name === undefined) continue;
+      if (item?.name === undefined) continue;
       if (taken.has(item.name))
         this.#cx.error(
           "duplicate_name",
@@ -120,6 +120,7 @@ export class MiddlewareTable {
     const { config } = this.#cx;
     const uses: Use[] = [];
     for (const [i, item] of config.middleware.entries()) {
+      if (item === undefined) continue;
       const known = item.name === undefined ? undefined : this.#named.get(item.name);
       uses.push(
         known ?? {
@@ -221,6 +222,7 @@ export class MiddlewareTable {
     const uses: Use[] = [];
     for (const [i, item] of route.middleware.entries()) {
       const place = [...path, "middleware", i];
+      if (item === undefined) continue;
       if (typeof item === "string") {
         const use = this.#named.get(item);
         if (use === undefined) this.#cx.unknownName("middleware", item, place, this.#named.keys());

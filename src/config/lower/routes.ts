@@ -23,31 +23,25 @@ const POLICY_SLOTS = [
 ] as const;
 
 export function lowerRoutes(cx: Lowering, table: MiddlewareTable): { routes: Json[]; global: number[] } {
-  const upstreams = new Set(cx.config.upstreams.map((item) => item.name));
+  const upstreams = new Set(cx.config.upstreams.map((item) => item?.name).filter((name) => name !== undefined));
   const names = new Set<string>();
   for (const [i, item] of cx.config.routes.entries()) {
-    if (item.name === undefined) continue;
+    if (item?.name === undefined) continue;
     if (names.has(item.name))
       cx.error("duplicate_name", ["routes", i, "name"], `two routes are named ${JSON.stringify(item.name)}`);
     names.add(item.name);
   }
   const shapes = new Map<string, number>();
-  const global = chain(cx, table, table.global, undefined, []);
-  const routes = cx.config.routes.map((item, i) => {
+  const global = cx.part(() => chain(cx, table, table.global, undefined, []), []);
+  const lowerRoute = (item: Route, i: number): Json => {
     const path = ["routes", i];
+    if (cx.broken) item.path ??= "/";
     const methods = [...(item.method === "" ? [] : many(item.method)), ...item.methods]
       .filter((method) => method !== "")
       .map((method) => method.toUpperCase());
     const name = item.name ?? madeName(item, methods, names);
-    const shape = JSON.stringify([
-      item.path.replaceAll(/:[A-Za-z_]\w*/g, ":"),
-      [...methods].sort(),
-      item.host,
-      item.headers,
-      item.query,
-      item.cookies,
-      item.priority,
-    ]);
+    const conditional = item.headers ?? item.query ?? item.cookies;
+    const shape = `${item.path.includes(":") ? item.path.replaceAll(/:[A-Za-z_]\w*/g, ":") : item.path} ${[...methods].sort()} ${item.host} ${item.priority}${conditional ? JSON.stringify([item.headers, item.query, item.cookies]) : ""}`;
     const twin = shapes.get(shape);
     if (twin !== undefined)
       cx.warn(
@@ -66,24 +60,23 @@ export function lowerRoutes(cx: Lowering, table: MiddlewareTable): { routes: Jso
     const open = item.required_scopes.length === 0 && item.required_roles.length === 0;
     const slots = plain && open ? table.global : effective(cx, table, item, name, path);
     const policies = slots === table.global ? global : chain(cx, table, slots, item, path);
-    return compact({
-      name,
-      match: {
-        hosts: item.host.filter((host) => host !== "*").map((host) => host.toLowerCase()),
-        path: item.path,
-        methods: [...new Set(methods)],
-        headers: conditions(item.headers, true),
-        query: conditions(item.query, false),
-        cookies: conditions(item.cookies, false),
-      },
-      priority: item.priority,
-      action: action(cx, item, slots, path, upstreams),
-      policies,
-      timeout_ms: ms(item.timeout),
-      max_body: item.max_request_size,
-      websocket: websocket(cx, item),
-    });
-  });
+    const match: Json = { path: item.path };
+    const hosts = item.host.filter((host) => host !== "*");
+    if (hosts.length > 0) match.hosts = hosts.map((host) => host.toLowerCase());
+    if (methods.length > 0) match.methods = [...new Set(methods)];
+    if (item.headers) match.headers = conditions(item.headers, true);
+    if (item.query) match.query = conditions(item.query, false);
+    if (item.cookies) match.cookies = conditions(item.cookies, false);
+    // What is left out is the default there too: with ten thousand routes, half of the JSON would say nothing.
+    const out: Json = { name, match, action: action(cx, item, slots, path, upstreams), policies };
+    if (item.priority !== 0) out.priority = item.priority;
+    if (item.timeout !== 0) out.timeout_ms = ms(item.timeout);
+    if (item.max_request_size !== undefined) out.max_body = item.max_request_size;
+    const tunnels = websocket(cx, item);
+    if (tunnels) out.websocket = tunnels;
+    return out;
+  };
+  const routes = cx.config.routes.map((item, i) => cx.part(() => lowerRoute(item, i), {}));
   return { routes, global };
 }
 
@@ -170,6 +163,10 @@ function action(cx: Lowering, item: Route, slots: Slots, path: Path, upstreams: 
       headers: Object.entries(item.respond.headers).map(([k, v]) => [k.toLowerCase(), v]),
       body: item.respond.body,
     };
+  if (item.upstream === undefined && item.upstreams === undefined) {
+    cx.error("missing", path, '"upstream" is missing (or "upstreams", "redirect", "respond")');
+    return {};
+  }
   const targets = item.upstreams ?? [{ upstream: item.upstream ?? "", weight: 1 }];
   for (const [i, target] of targets.entries()) {
     if (!upstreams.has(target.upstream))
@@ -182,7 +179,8 @@ function action(cx: Lowering, item: Route, slots: Slots, path: Path, upstreams: 
   }
   if (targets.every((target) => target.weight === 0))
     cx.error("out_of_range", [...path, "upstreams"], "every weight is 0: give one of them a share");
-  return compact({ type: "proxy", targets, rewrite: rewrite(cx, item, slots.uses.get("transform"), path) });
+  const rewritten = rewrite(cx, item, slots.uses.get("transform"), path);
+  return rewritten ? { type: "proxy", targets, rewrite: rewritten } : { type: "proxy", targets };
 }
 
 function rewrite(cx: Lowering, item: Route, use: Use | undefined, path: Path): Json | undefined {

@@ -9,10 +9,11 @@ type Backend = Exclude<Upstream["backends"][number], string>;
 export function lowerUpstreams(cx: Lowering): Json[] {
   const names = new Set<string>();
   return cx.config.upstreams.map((item, i) => {
+    if (item?.name === undefined) return {};
     if (names.has(item.name))
       cx.error("duplicate_name", ["upstreams", i, "name"], `two upstreams are named ${JSON.stringify(item.name)}`);
     names.add(item.name);
-    return lowerUpstream(cx, item, i);
+    return cx.part(() => lowerUpstream(cx, item, i), {});
   });
 }
 

@@ -259,11 +259,10 @@ const headerRule = object(
       .default("modify")
       .doc("`add` one more, `remove` all, `modify` = replace or add (also spelt `set`)."),
     name: headerName().doc("Header name."),
-    value: headerValue()
-      .default("")
-      .doc(
-        "Value; may hold `${client_ip}`, `${request_id}`, `${host}`, `${path}`, `${method}`, `${scheme}`, `${route}`, `${tls_subject}`, `${subject}`, `${param.NAME}`, `${header.NAME}`, `${claim.PATH}`.",
-      ),
+    value: headerValue().default("").doc(
+      // biome-ignore lint/suspicious/noTemplateCurlyInString: these are the variables of header values
+      "Value; may hold `${client_ip}`, `${request_id}`, `${host}`, `${path}`, `${method}`, `${scheme}`, `${route}`, `${tls_subject}`, `${subject}`, `${param.NAME}`, `${header.NAME}`, `${claim.PATH}`.",
+    ),
   },
   { title: "Header rule", aliases: { header: "name", op: "action" } },
 );
@@ -340,12 +339,14 @@ export const compression = object(
       .doc("In order of preference where a client accepts several equally."),
     levels: object(
       {
-        gzip: integer({ min: 1, max: 9 }).default(6),
-        zstd: integer({ min: 1, max: 19 }).default(5),
-        brotli: integer({ min: 0, max: 11 }).default(4),
+        gzip: integer({ min: 1, max: 9 }).default(6).doc("1 fastest, 9 smallest."),
+        zstd: integer({ min: 1, max: 19 }).default(5).doc("1 fastest, 19 smallest."),
+        brotli: integer({ min: 0, max: 11 }).default(4).doc("0 fastest, 11 smallest."),
       },
       { title: "Compression levels", aliases: { br: "brotli" } },
-    ).default({}),
+    )
+      .default({})
+      .doc("Effort of each algorithm."),
     content_types: list(string({ min: 1, max: 256 }), { max: 200, single: true })
       .default([])
       .doc("Types that are compressed, `text/*` possible; empty = text, JSON, XML, JavaScript, SVG, fonts, WASM."),
@@ -365,10 +366,10 @@ export const auth = object(
     mode: list(authMode(), { min: 1, max: 7, single: true }).doc(
       "`none`, `jwt`, `apikey`, `both`, `basic`, `mtls`, `anonymous`, or a list; each uses the block of its name here or at the top level.",
     ),
-    jwt: jwt.optional(),
-    apikey: apikey.optional(),
-    basic: basic.optional(),
-    mtls: mtls.optional(),
+    jwt: jwt.optional().doc("Settings of `jwt` for this use; default the top-level block."),
+    apikey: apikey.optional().doc("Settings of `apikey`, likewise."),
+    basic: basic.optional().doc("Settings of `basic`, likewise."),
+    mtls: mtls.optional().doc("Settings of `mtls`, likewise."),
   },
   {
     title: "Authentication",

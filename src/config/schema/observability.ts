@@ -113,7 +113,7 @@ export const metrics = object(
       .default([])
       .doc("Networks beside loopback that may read `/_metrics` and `/services/health`; others get 404."),
   },
-  { title: "Metrics", guarded: true, aliases: { address: "host", listen_address: "host", allow_cidrs: "allow" } },
+  { title: "Metrics", guarded: ["allow"], aliases: { address: "host", listen_address: "host", allow_cidrs: "allow" } },
 );
 
 export const admin = object(

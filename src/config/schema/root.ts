@@ -10,6 +10,22 @@ import { upstream } from "./upstream.ts";
 
 const named = { max: 100, key: name() };
 
+/** Blocks that protect: a misspelt one would silently protect nothing. */
+const GUARDED = [
+  "middleware",
+  "rate_limit",
+  "cors",
+  "jwt",
+  "apikey",
+  "basic",
+  "mtls",
+  "ip_filter",
+  "rate_limits",
+  "cors_configs",
+  "jwt_authz",
+  "admin",
+];
+
 export const root = object(
   {
     $schema: string().optional().doc("URL or path of this schema, for editors."),
@@ -54,6 +70,7 @@ export const root = object(
   },
   {
     title: "Titan configuration",
+    guarded: GUARDED,
     aliases: { middlewares: "middleware", api_key: "apikey", authorization: "jwt_authz", log: "logging" },
   },
 );

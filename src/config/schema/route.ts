@@ -37,7 +37,7 @@ const target = object(
     upstream: string({ min: 1, max: 64 }).doc("Name of an upstream."),
     weight: integer({ min: 0, max: 65_535 }).default(1).doc("Share of the traffic; 0 = none."),
   },
-  { title: "Target", guarded: true },
+  { title: "Target" },
 );
 
 const redirect = object(
@@ -91,7 +91,11 @@ const websocket = object(
       .default([])
       .doc("Accepted subprotocols; empty = any."),
   },
-  { title: "WebSocket", guarded: true, aliases: { origins: "allowed_origins", protocols: "subprotocols" } },
+  {
+    title: "WebSocket",
+    guarded: ["allowed_origins", "max_connections", "max_connections_per_worker"],
+    aliases: { origins: "allowed_origins", protocols: "subprotocols" },
+  },
 );
 
 /** What a route does, of which it does exactly one. */
@@ -180,7 +184,7 @@ export const route = object(
   },
   {
     title: "Route",
-    guarded: true,
+    guarded: ["middleware", "auth", "auth_required", "required_scopes", "required_roles", "max_request_size"],
     aliases: {
       hosts: "host",
       max_body_size: "max_request_size",

@@ -183,7 +183,16 @@ export const server = object(
   },
   {
     title: "Server",
-    guarded: true,
+    guarded: [
+      "tls",
+      "max_connections",
+      "max_connections_per_ip",
+      "max_requests_per_connection",
+      "max_request_size",
+      "max_header_size",
+      "max_headers",
+      "trusted_proxies",
+    ],
     aliases: {
       listen_address: "host",
       listen_port: "port",
@@ -221,5 +230,18 @@ export const listener = object(
     max_header_size: connection.max_header_size.optional(),
     max_headers: connection.max_headers.optional(),
   },
-  { title: "Listener", guarded: true, aliases: { host: "address", listen_address: "address", listen_port: "port" } },
+  {
+    title: "Listener",
+    guarded: [
+      "tls",
+      "max_connections",
+      "max_connections_per_ip",
+      "max_requests_per_connection",
+      "max_request_size",
+      "max_header_size",
+      "max_headers",
+      "trusted_proxies",
+    ],
+    aliases: { host: "address", listen_address: "address", listen_port: "port" },
+  },
 );

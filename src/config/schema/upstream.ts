@@ -117,7 +117,7 @@ const retry = object(
       .default(20)
       .doc("Retries in percent of requests over ten seconds; three a second are always allowed."),
   },
-  { title: "Retry", guarded: true, aliases: { max_retries: "max" } },
+  { title: "Retry", aliases: { max_retries: "max" } },
 );
 
 const upstreamTls = object(
@@ -188,7 +188,11 @@ const backendObject = object(
       .doc("Alias of the upstream's `health_check.timeout_seconds`."),
     health_check_path: path().optional().doc("Alias of the upstream's `health_check.path`."),
   },
-  { title: "Backend", guarded: true, aliases: { address: "host", connection_limit: "max_connections" } },
+  {
+    title: "Backend",
+    guarded: ["max_connections", "tls"],
+    aliases: { address: "host", connection_limit: "max_connections" },
+  },
 );
 
 const hashKey = oneOf(["ip", "path", "header", "cookie"], { spellings: { client_ip: "ip" } });
@@ -209,7 +213,7 @@ const balance = object(
   },
   {
     title: "Load balancing",
-    guarded: true,
+
     check: (value, cx) => {
       const { algorithm } = value;
       if (
@@ -294,6 +298,7 @@ export const upstream = object(
   },
   {
     title: "Upstream",
+    guarded: ["tls"],
     aliases: {
       algorithm: "load_balancing",
       outlier: "outlier_detection",

@@ -1,0 +1,139 @@
+/** The reference page `docs/configuration.md`, made from the schema. */
+import {
+  type AnySchema,
+  BooleanSchema,
+  DurationSchema,
+  EitherSchema,
+  EnumSchema,
+  ListSchema,
+  MapSchema,
+  NumberSchema,
+  ObjectSchema,
+  SecretSchema,
+  SizeSchema,
+  StringSchema,
+  TaggedSchema,
+} from "./kit/index.ts";
+import { OVERRIDES } from "./overrides.ts";
+import { root } from "./schema/root.ts";
+import { formatDuration, formatSize } from "./units.ts";
+
+// biome-ignore lint/suspicious/noExplicitAny: any object of the schema
+type AnyObject = ObjectSchema<any>;
+
+/** The tables, from the root down, each block once. */
+export function referenceTables(): string {
+  const queue: AnyObject[] = [root];
+  const seen = new Set<string>();
+  const parts: string[] = [];
+  for (let block = queue.shift(); block; block = queue.shift()) {
+    const title = block.rules.title ?? "";
+    if (seen.has(title)) continue;
+    seen.add(title);
+    const fields = Object.entries(block.fields as Record<string, AnySchema>);
+    const aliases = Object.entries(block.rules.aliases ?? {});
+    const rows = fields.map(([key, schema]) => {
+      const others = aliases.filter(([, target]) => target === key).map(([alias]) => `\`${alias}\``);
+      const text = [schema.meta.doc ?? "", others.length > 0 ? `Also spelt ${others.join(", ")}.` : ""]
+        .filter((part) => part !== "")
+        .join(" ");
+      return `| \`${key}\` | ${type(schema)} | ${fallback(schema)} | ${text.replaceAll("|", "\\|")} |`;
+    });
+    const nested = aliases.filter(([, target]) => target.includes("."));
+    parts.push(
+      [
+        `### ${title}`,
+        ...(block.rules.guarded
+          ? ["", "Unknown keys are errors here: a typo would leave something open or unlimited."]
+          : []),
+        "",
+        "| key | type | default | meaning |",
+        "|---|---|---|---|",
+        ...rows,
+        ...(nested.length > 0
+          ? ["", `Aliases: ${nested.map(([alias, target]) => `\`${alias}\` = \`${target}\``).join(", ")}.`]
+          : []),
+      ].join("\n"),
+    );
+    for (const [, schema] of fields) collect(schema, queue);
+  }
+  return parts.join("\n\n");
+}
+
+/** The overrides as a table. */
+export function overrideTable(): string {
+  return [
+    "| variable | sets |",
+    "|---|---|",
+    ...OVERRIDES.map(({ variable, doc }) => `| \`${variable}\` | ${doc} |`),
+    "| `TITAN_ENV` | The `mode` that a function configuration gets; default `production`. |",
+  ].join("\n");
+}
+
+/** The page with the generated parts put in. */
+export function referencePage(template: string): string {
+  return template.replace("<!-- tables -->", referenceTables()).replace("<!-- overrides -->", overrideTable());
+}
+
+function collect(schema: AnySchema, queue: AnyObject[]): void {
+  if (schema instanceof ObjectSchema) queue.push(schema);
+  else if (schema instanceof ListSchema) collect(schema.item, queue);
+  else if (schema instanceof MapSchema) collect(schema.value, queue);
+  else if (schema instanceof EitherSchema)
+    for (const variant of Object.values(schema.variants)) collect(variant as AnySchema, queue);
+  else if (schema instanceof TaggedSchema)
+    for (const variant of Object.values(schema.variants)) collect(variant as AnySchema, queue);
+}
+
+function type(schema: AnySchema): string {
+  if (schema instanceof EnumSchema) return schema.values.map((value: string) => `\`${value}\``).join(" ");
+  if (schema instanceof NumberSchema)
+    return `${schema.rules.integer ? "integer" : "number"}${range(schema.rules.min, schema.rules.max, String)}`;
+  if (schema instanceof BooleanSchema) return "boolean";
+  if (schema instanceof DurationSchema) {
+    const factor = schema.unit === "s" ? 1000 : 1;
+    return `duration (${schema.unit})${range(schema.rules.min, schema.rules.max, (n) => formatDuration(n * factor))}`;
+  }
+  if (schema instanceof SizeSchema) return `size${range(schema.rules.min, schema.rules.max, formatSize)}`;
+  if (schema instanceof SecretSchema) return `secret${schema.encoding === "utf8" ? "" : ` (${schema.encoding})`}`;
+  if (schema instanceof ListSchema)
+    return `list of ${type(schema.item)}${schema.rules.max !== undefined && schema.rules.max < 100_000 ? `, ≤ ${schema.rules.max}` : ""}`;
+  if (schema instanceof MapSchema)
+    return `name → ${type(schema.value)}${schema.rules.max !== undefined ? `, ≤ ${schema.rules.max}` : ""}`;
+  if (schema instanceof EitherSchema)
+    return Object.values(schema.variants)
+      .map((variant) => type(variant as AnySchema))
+      .join(" or ");
+  if (schema instanceof TaggedSchema) return "[middleware](#middleware)";
+  if (schema instanceof ObjectSchema) return `[${schema.rules.title}](#${anchor(schema.rules.title ?? "")})`;
+  if (schema instanceof StringSchema) return schema.rules.noun?.replace(/^an? |^the /, "") ?? "string";
+  return "string or list of strings";
+}
+
+function range(min: number | undefined, max: number | undefined, text: (n: number) => string): string {
+  const low = min !== undefined && min !== 0 ? text(min) : undefined;
+  const high = max !== undefined ? text(max) : undefined;
+  if (low && high) return `, ${low}–${high}`;
+  return low ? `, ≥ ${low}` : high ? `, ≤ ${high}` : "";
+}
+
+function fallback(schema: AnySchema): string {
+  const { presence, default: value } = schema.meta;
+  if (presence === "required") return "**required**";
+  if (presence === "optional" || value === undefined) return "–";
+  if (typeof value === "object" && value !== null && Object.keys(value).length === 0)
+    return Array.isArray(value) ? "`[]`" : "its defaults";
+  if (schema instanceof DurationSchema && typeof value === "number" && value !== 0)
+    return `\`${value}\` (${formatDuration(value * (schema.unit === "s" ? 1000 : 1))})`;
+  if (schema instanceof SizeSchema && typeof value === "number" && value !== 0)
+    return `\`${value}\` (${formatSize(value)})`;
+  const text = JSON.stringify(value);
+  return text.length > 80 ? "see meaning" : `\`${text}\``;
+}
+
+function anchor(title: string): string {
+  return title
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9 -]/g, "")
+    .replaceAll(" ", "-");
+}
