@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 
 use super::breaker::{Admission, Breaker, Circuit};
@@ -63,6 +64,8 @@ pub struct Identity {
     pub alternate: Option<SocketAddr>,
     /// `host:port` as configured.
     pub backend: Arc<str>,
+    /// Host that an SRV record names.
+    pub target: Option<Arc<str>>,
     /// See [`Endpoint::authority`].
     pub authority: Arc<str>,
     /// See [`Endpoint::server_name`].
@@ -99,8 +102,20 @@ pub struct Endpoint {
     unhealthy: AtomicBool,
     /// When it last became healthy by an active check; 0 = it was from the beginning.
     healthy_since: AtomicU64,
+    last_check: Mutex<Option<LastCheck>>,
     /// Counters for metrics.
     pub counts: Counts,
+}
+
+/// The last active check of an endpoint.
+#[derive(Debug, Clone)]
+pub struct LastCheck {
+    /// When it ended.
+    pub at: u64,
+    /// How long it took.
+    pub took: Duration,
+    /// Why it failed.
+    pub error: Option<String>,
 }
 
 /// Counters of an endpoint since it exists.
@@ -170,6 +185,7 @@ impl Endpoint {
             latency: Latency::default(),
             unhealthy: AtomicBool::new(false),
             healthy_since: AtomicU64::new(0),
+            last_check: Mutex::default(),
             counts: Counts::default(),
             identity,
             shared,
@@ -297,6 +313,16 @@ impl Endpoint {
         }
         self.shared.bump();
         self.shared.tell(&self.backend, self.addr, if healthy { ChangeKind::Healthy } else { ChangeKind::Unhealthy }, reason);
+    }
+
+    /// Remembers the outcome of an active check.
+    pub(crate) fn checked(&self, check: LastCheck) {
+        *self.last_check.lock() = Some(check);
+    }
+
+    /// The last active check.
+    pub fn last_check(&self) -> Option<LastCheck> {
+        self.last_check.lock().clone()
     }
 
     /// Takes over the verdict of an endpoint of the same address that had other rules.

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use rustls::pki_types::ServerName;
 use smallvec::SmallVec;
+use tokio::sync::Notify;
 
 use crate::balance::{self, Balance};
 use crate::error::ErrorKind;
@@ -24,12 +26,16 @@ use crate::rt::clock;
 pub mod breaker;
 pub mod budget;
 pub mod change;
+pub mod dns;
 pub mod endpoint;
+pub mod health;
 pub mod latency;
 pub mod outlier;
 pub mod permits;
 pub mod settings;
 pub mod shared;
+pub mod state;
+pub mod supervisor;
 pub mod view;
 
 pub use budget::RetryBudget;
@@ -72,6 +78,7 @@ pub struct Upstream {
     view: ArcSwap<View>,
     rebuild: Mutex<()>,
     set: ArcSwap<Set>,
+    changed: Notify,
 }
 
 /// What a choice may depend on.
@@ -125,8 +132,21 @@ pub struct Resolved {
     pub addr: std::net::SocketAddr,
     /// See [`Endpoint::alternate`].
     pub alternate: Option<std::net::SocketAddr>,
+    /// Host that an SRV record names, instead of the backend's.
+    pub target: Option<Arc<str>>,
     /// Weight from an SRV record, instead of the backend's.
     pub weight: Option<u32>,
+}
+
+impl Resolved {
+    /// The address of a backend that needs no DNS: a literal one, or `localhost`.
+    pub fn known(index: usize, backend: &Backend) -> Option<Self> {
+        let resolved = |addr, alternate| Self { backend: index, addr, alternate, target: None, weight: None };
+        if let Ok(ip) = backend.host.parse() {
+            return Some(resolved(std::net::SocketAddr::new(ip, backend.port), None));
+        }
+        dns::localhost(&backend.host, backend.port).map(|found| resolved(found.addr, found.alternate))
+    }
 }
 
 impl Upstream {
@@ -162,6 +182,7 @@ impl Upstream {
             view: ArcSwap::from_pointee(view),
             rebuild: Mutex::new(()),
             set: ArcSwap::new(set),
+            changed: Notify::new(),
         }
     }
 
@@ -199,17 +220,27 @@ impl Upstream {
         self.shared.size.store(members.iter().filter(|m| m.weight > 0).count(), Relaxed);
         self.set.store(Arc::new(Set::new(members, &self.settings.balance, &self.name)));
         self.shared.bump();
+        self.changed.notify_one();
+    }
+
+    /// Waits until the set of endpoints has changed. For one task.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     fn identity(&self, backend: &Backend, address: &Resolved, rules: Rules) -> Identity {
         let port = if backend.port == 0 { address.addr.port() } else { backend.port };
-        let sni = self.settings.sni.as_deref().unwrap_or(&backend.host);
+        let host = address.target.as_deref().unwrap_or(&backend.host);
+        let sni = self.settings.sni.as_deref().unwrap_or(host);
+        // Never none where there is TLS: without a name the address is verified.
+        let server_name = || ServerName::try_from(sni.to_string()).unwrap_or_else(|_| address.addr.ip().into());
         Identity {
             addr: address.addr,
             alternate: address.alternate,
             backend: self.backend_name(backend).into(),
-            authority: self.authority(&backend.host, port).into(),
-            server_name: self.tls.as_ref().and_then(|_| rustls::pki_types::ServerName::try_from(sni.to_string()).ok()),
+            authority: self.authority(host, port).into(),
+            target: address.target.clone(),
+            server_name: self.tls.is_some().then(server_name),
             transport: self.transport,
             rules,
         }
@@ -253,7 +284,16 @@ impl Upstream {
         let name = self.backend_name(&self.backends[backend]);
         let set = self.set.load();
         let members = set.members.iter().filter(|m| *m.endpoint.backend == name);
-        members.map(|m| Resolved { backend, addr: m.endpoint.addr, alternate: m.endpoint.alternate, weight: None }).collect()
+        let srv_weight = |m: &Member| m.endpoint.identity().target.is_some().then_some(m.weight);
+        members
+            .map(|m| Resolved {
+                backend,
+                addr: m.endpoint.addr,
+                alternate: m.endpoint.alternate,
+                target: m.endpoint.identity().target.clone(),
+                weight: srv_weight(m),
+            })
+            .collect()
     }
 
     /// What the configuration says.

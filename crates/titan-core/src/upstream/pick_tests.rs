@@ -30,8 +30,13 @@ fn upstream_with(settings: Settings, weights: &[u32], before: Option<&Upstream>)
         |(at, weight): (usize, &u32)| Backend { host: format!("10.0.0.{}", at + 1), port: 80, weight: *weight, max_connections: 10 };
     let backends: Vec<_> = weights.iter().enumerate().map(backend).collect();
     let upstream = Upstream::new("api", String::new(), settings, 0, backends, metrics::Id::NONE, before);
-    let address =
-        |at: usize| Resolved { backend: at, addr: format!("10.0.0.{}:80", at + 1).parse().unwrap(), alternate: None, weight: None };
+    let address = |at: usize| Resolved {
+        backend: at,
+        addr: format!("10.0.0.{}:80", at + 1).parse().unwrap(),
+        alternate: None,
+        target: None,
+        weight: None,
+    };
     upstream.resolve(&(0..weights.len()).map(address).collect::<Vec<_>>(), before);
     upstream
 }

@@ -92,7 +92,7 @@ fn addresses_of_names_survive_a_change() {
     let first = compile(&base(&named(1), ""), None, &services).unwrap();
     assert!(first.upstreams[0].members().is_empty());
     let addr = "10.0.0.9:80".parse().unwrap();
-    first.upstreams[0].resolve(&[crate::upstream::Resolved { backend: 0, addr, alternate: None, weight: None }], None);
+    first.upstreams[0].resolve(&[crate::upstream::Resolved { backend: 0, addr, alternate: None, target: None, weight: None }], None);
     let second = compile(&base(&named(2), ""), Some(&first), &services).unwrap();
     assert_eq!(second.upstreams[0].members()[0].endpoint.addr, addr);
     assert_eq!(&*second.upstreams[0].members()[0].endpoint.backend, "backend.test:80");

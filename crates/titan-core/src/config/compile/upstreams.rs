@@ -1,7 +1,7 @@
 //! Upstreams.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,6 +88,9 @@ fn one(
         if check.kind == raw::HealthCheckKind::Http && !check.path.starts_with('/') {
             issue("health_check.path", format!("a path begins with \"/\": write \"/{}\"", check.path));
         }
+        if check.kind == raw::HealthCheckKind::Grpc && check.path.len() > 120 {
+            issue("health_check.path", "the name of a gRPC service has at most 120 bytes".into());
+        }
         if check.path.bytes().chain(check.host.iter().flat_map(|h| h.bytes())).any(|b| b <= b' ' || b == 0x7f) {
             issue("health_check", "path and host must not hold spaces or control characters".into());
         }
@@ -133,8 +136,8 @@ fn one(
 fn known(backends: &[Backend], before: Option<&Upstream>) -> Vec<Resolved> {
     let mut list = Vec::new();
     for (at, backend) in backends.iter().enumerate() {
-        if let Ok(ip) = backend.host.parse::<IpAddr>() {
-            list.push(Resolved { backend: at, addr: SocketAddr::new(ip, backend.port), alternate: None, weight: None });
+        if let Some(known) = Resolved::known(at, backend) {
+            list.push(known);
         } else if let Some(before) = before {
             list.extend(before.addresses_of(&backend.host, backend.port).into_iter().map(|r| Resolved { backend: at, ..r }));
         }
@@ -210,7 +213,9 @@ fn settings(raw: &raw::Upstream, balance: Balance, tls: Option<Arc<rustls::Clien
                 body_contains: check.body_contains.clone(),
             },
             raw::HealthCheckKind::Tcp => Probe::Tcp,
-            raw::HealthCheckKind::Grpc => Probe::Grpc { service: check.path.trim_start_matches('/').into() },
+            // A service's name has no slash: what begins with one is the default of the other kind.
+            raw::HealthCheckKind::Grpc if check.path.starts_with('/') => Probe::Grpc { service: String::new() },
+            raw::HealthCheckKind::Grpc => Probe::Grpc { service: check.path.clone() },
         },
         interval: ms(check.interval_ms),
         timeout: ms(check.timeout_ms),
