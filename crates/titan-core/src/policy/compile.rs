@@ -6,22 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use smallvec::{SmallVec, smallvec};
 
+use super::authorize::Authorize;
 use super::concurrency::Concurrency;
 use super::cors::Cors;
 use super::headers::Headers;
 use super::ip::IpFilter;
 use super::limit::{RateLimit, Stage, Tables};
 use super::step::Step;
-use super::{Chain, Rejections};
+use super::{Chain, Rejections, Services};
 use crate::config::raw::PolicyKind;
 use crate::config::{Issue, raw};
-
-/// What policies need from the process. Lives as long as the gateway; the same value is given to every compilation.
-#[derive(Debug, Clone, Default)]
-pub struct Services {
-    /// Auxiliary runtime for work off the shards (JWKS, Redis control). `None` for `check`, which starts nothing.
-    pub auxiliary: Option<tokio::runtime::Handle>,
-}
 
 /// The compiled policies of one configuration, in its order.
 #[derive(Debug, Clone, Default)]
@@ -97,12 +91,12 @@ pub fn compile(policies: &[raw::Policy], previous: Option<&Policies>, services: 
     (out, compiler.issues)
 }
 
-struct Compiler<'a> {
+/// One compilation under way.
+pub(super) struct Compiler<'a> {
     previous: Option<&'a Policies>,
-    #[allow(dead_code, reason = "authentication fetches keys")]
-    services: &'a Services,
+    pub(super) services: &'a Services,
     tables: Tables,
-    issues: Vec<Issue>,
+    pub(super) issues: Vec<Issue>,
 }
 
 impl Compiler<'_> {
@@ -125,10 +119,15 @@ impl Compiler<'_> {
             }
             PolicyKind::Cors(raw) => smallvec![Step::Cors(Arc::new(Cors::compile(name, raw, issues)))],
             PolicyKind::Headers(raw) => smallvec![Step::Headers(Arc::new(Headers::compile(name, raw, issues)))],
-            PolicyKind::Auth(_) | PolicyKind::ForwardAuth(_) | PolicyKind::Authorize(_) => {
-                issues.push(Issue::new(name, "this policy is not available yet"));
-                Steps::new()
+            PolicyKind::Auth(raw) => {
+                let before =
+                    before.and_then(|c| c.steps.iter().find_map(|s| if let Step::Authenticate(p) = s { Some(&**p) } else { None }));
+                smallvec![Step::Authenticate(Arc::new(self.authenticate(name, raw, before, rejected.clone())))]
             }
+            PolicyKind::ForwardAuth(raw) => {
+                self.forward_auth(name, raw, rejected.clone()).map(|p| Step::ForwardAuth(Arc::new(p))).into_iter().collect()
+            }
+            PolicyKind::Authorize(raw) => smallvec![Step::Authorize(Arc::new(Authorize::compile(name, raw, rejected.clone(), issues)))],
         };
         Compiled { raw: Arc::new(policy.clone()), steps, rejected }
     }

@@ -1,13 +1,14 @@
 //! What policies see of a request, and what they leave behind for its answer.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use super::concurrency::Permit;
-use super::identity::Identity;
 use super::limit::Readings;
+use crate::auth::Identity;
 use crate::http::client::ClientInfo;
 use crate::http::head::{RequestHead, ResponseHead, Span};
 use crate::http::ops::HeaderOps;
@@ -82,6 +83,8 @@ pub struct PolicyState {
     pub(super) identity: Option<Arc<Identity>>,
     pub(super) readings: Readings,
     pub(super) permits: Permits,
+    /// Query parameters that carry a credential.
+    pub(super) hidden: SmallVec<[Arc<str>; 1]>,
 }
 
 /// Places in flight that an exchange holds. A tunnel that outlives its exchange takes them along.
@@ -94,6 +97,26 @@ impl PolicyState {
         self.identity = None;
         self.readings.clear();
         self.permits.clear();
+        self.hidden.clear();
+    }
+
+    /// Names of the query parameters that carry a credential: they are not forwarded, and logs mask their values.
+    pub fn hidden_params(&self) -> impl Iterator<Item = &str> {
+        self.hidden.iter().map(|name| &**name)
+    }
+
+    /// The query to forward: without [hidden parameters](Self::hidden_params).
+    pub fn forward_query<'q>(&self, query: Option<&'q [u8]>) -> Option<Cow<'q, [u8]>> {
+        let query = query?;
+        if self.hidden.is_empty() {
+            return Some(Cow::Borrowed(query));
+        }
+        let kept = query.split(|&b| b == b'&').filter(|pair| {
+            let name = pair.split(|&b| b == b'=').next().unwrap_or_default();
+            !self.hidden.iter().any(|hidden| hidden.as_bytes() == name)
+        });
+        let query = kept.collect::<Vec<_>>().join(&b'&');
+        (!query.is_empty()).then_some(Cow::Owned(query))
     }
 
     /// Who the request was made by; `None` for nobody in particular.

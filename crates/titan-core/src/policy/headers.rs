@@ -2,6 +2,7 @@
 
 use super::template::Template;
 use super::{RequestCx, ResponseCx};
+use crate::auth::Identity;
 use crate::config::raw::{HeaderAction, HeaderRule, SecurityPreset};
 use crate::config::{Issue, raw};
 use crate::http::client::Scheme;
@@ -81,7 +82,7 @@ impl Headers {
 }
 
 impl Rule {
-    fn apply(&self, req: &super::RequestView<'_>, identity: Option<&super::Identity>, ops: &mut HeaderOps) {
+    fn apply(&self, req: &super::RequestView<'_>, identity: Option<&Identity>, ops: &mut HeaderOps) {
         if self.action == HeaderAction::Remove {
             return ops.remove(&*self.name);
         }

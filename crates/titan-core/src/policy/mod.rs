@@ -8,14 +8,19 @@
 //! request validation → hooks → header rules. The configuration's order never matters across types: an order that could be got
 //! wrong would be a hole.
 
+mod authenticate;
+mod authorize;
 mod compile;
+mod compile_auth;
 mod concurrency;
 mod cors;
+mod credential;
 mod cx;
+mod forward_auth;
 mod headers;
-mod identity;
 pub mod ip;
 mod limit;
+mod services;
 mod step;
 mod template;
 #[cfg(test)]
@@ -25,10 +30,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-pub use compile::{Policies, Services, compile};
+pub use compile::{Policies, compile};
 pub use concurrency::Permit;
 pub use cx::{Permits, PolicyState, RequestCx, RequestView, ResponseCx};
-pub use identity::{Identity, IdentityKind};
+pub use services::Services;
 use step::Step;
 
 use crate::http::answer::Answer;
@@ -80,7 +85,14 @@ impl Waiting {
 /// What a waiting step learned. Opaque: hand it back to [`Chain::resume`].
 pub struct Resume(Outcome);
 
-enum Outcome {}
+enum Outcome {
+    /// What was waited for is there: run the step again, for the last time.
+    Again,
+    /// A password was verified.
+    Password(crate::auth::basic::Outcome),
+    /// The external service answered, or why it did not.
+    Forwarded(Result<crate::auth::fetch::Reply, String>),
+}
 
 impl Chain {
     /// Whether there is no policy at all.
@@ -99,8 +111,11 @@ impl Chain {
     }
 
     /// Goes on after a [`Flow::Wait`].
-    pub fn resume(&self, _cx: &mut RequestCx<'_>, _step: usize, resume: Resume) -> Flow {
-        match resume.0 {}
+    pub fn resume(&self, cx: &mut RequestCx<'_>, step: usize, resume: Resume) -> Flow {
+        match self.steps[step].resume(cx, resume.0) {
+            Flow::Continue => self.steps_from(step + 1, cx),
+            done => placed(done, step),
+        }
     }
 
     /// Runs the request side to its end: `Some` is the answer to give instead of going upstream.
@@ -127,14 +142,26 @@ impl Chain {
     }
 
     fn steps_from(&self, from: usize, cx: &mut RequestCx<'_>) -> Flow {
-        for step in &self.steps[from..] {
+        for (at, step) in self.steps.iter().enumerate().skip(from) {
             match step.request(cx) {
                 Flow::Continue => {}
-                done => return done,
+                done => return placed(done, at),
             }
         }
         Flow::Continue
     }
+}
+
+/// A step does not know its place in the chain.
+fn placed(flow: Flow, at: usize) -> Flow {
+    match flow {
+        Flow::Wait(wait) => Flow::Wait(Waiting { step: at, ..wait }),
+        other => other,
+    }
+}
+
+fn wait(future: impl Future<Output = Outcome> + 'static) -> Flow {
+    Flow::Wait(Waiting { step: 0, future: Box::pin(async { Resume(future.await) }) })
 }
 
 /// The method that a CORS preflight asks about; `None` where the request is no preflight.

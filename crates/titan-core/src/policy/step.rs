@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use super::authenticate::Authenticate;
+use super::authorize::Authorize;
 use super::concurrency::Concurrency;
 use super::cors::Cors;
+use super::forward_auth::ForwardAuth;
 use super::headers::Headers;
 use super::ip::IpFilter;
 use super::limit::{RateLimit, Stage};
-use super::{Flow, RequestCx, ResponseCx};
+use super::{Flow, Outcome, RequestCx, ResponseCx};
 use crate::http::answer::Answer;
 use crate::http::ops::HeaderOps;
 
@@ -18,6 +21,9 @@ pub(super) enum Step {
     EarlyLimit(Arc<RateLimit>),
     Concurrency(Arc<Concurrency>),
     Cors(Arc<Cors>),
+    Authenticate(Arc<Authenticate>),
+    ForwardAuth(Arc<ForwardAuth>),
+    Authorize(Arc<Authorize>),
     LateLimit(Arc<RateLimit>),
     Headers(Arc<Headers>),
 }
@@ -30,8 +36,11 @@ impl Step {
             Step::EarlyLimit(_) => 1,
             Step::Concurrency(_) => 2,
             Step::Cors(_) => 3,
-            Step::LateLimit(_) => 6,
-            Step::Headers(_) => 9,
+            Step::Authenticate(_) => 4,
+            Step::ForwardAuth(_) => 5,
+            Step::Authorize(_) => 6,
+            Step::LateLimit(_) => 7,
+            Step::Headers(_) => 10,
         }
     }
 
@@ -42,6 +51,9 @@ impl Step {
             Step::EarlyLimit(_) | Step::LateLimit(_) => "rate_limit",
             Step::Concurrency(_) => "concurrency",
             Step::Cors(_) => "cors",
+            Step::Authenticate(_) => "auth",
+            Step::ForwardAuth(_) => "forward_auth",
+            Step::Authorize(_) => "authorize",
             Step::Headers(_) => "headers",
         }
     }
@@ -57,6 +69,9 @@ impl Step {
             Step::EarlyLimit(p) => p.request(Stage::Early, cx),
             Step::Concurrency(p) => p.request(cx),
             Step::Cors(p) => p.request(cx),
+            Step::Authenticate(p) => return p.request(cx, false),
+            Step::ForwardAuth(p) => return p.request(cx),
+            Step::Authorize(p) => p.request(cx),
             Step::LateLimit(p) => p.request(Stage::Late, cx),
             Step::Headers(p) => {
                 p.request(cx);
@@ -65,13 +80,27 @@ impl Step {
         })
     }
 
+    /// Goes on with what a wait brought. An outcome that is not this step's can't be: it came from this step's own wait.
+    pub(super) fn resume(&self, cx: &mut RequestCx<'_>, outcome: Outcome) -> Flow {
+        match (self, outcome) {
+            (Step::Authenticate(p), Outcome::Again) => p.request(cx, true),
+            (Step::Authenticate(p), Outcome::Password(outcome)) => answer(p.password(cx, outcome)),
+            (Step::ForwardAuth(p), Outcome::Forwarded(reply)) => answer(p.reply(cx, reply)),
+            (step, _) => {
+                debug_assert!(false, "{} was resumed with another step's outcome", step.kind());
+                let message = "The request could not be checked";
+                Flow::Answer(Answer::error(500, "internal_error", message, step.kind(), cx.req.request_id, cx.req.head))
+            }
+        }
+    }
+
     pub(super) fn response(&self, cx: &ResponseCx<'_>, ops: &mut HeaderOps) {
         match self {
             Step::Cors(p) => p.response(cx, ops),
             // Both stages of one policy tell the same readings: the second time nothing changes.
             Step::EarlyLimit(p) | Step::LateLimit(p) => p.response(cx, ops),
             Step::Headers(p) => p.response(cx, ops),
-            Step::IpFilter(_) | Step::Concurrency(_) => {}
+            Step::IpFilter(_) | Step::Concurrency(_) | Step::Authenticate(_) | Step::ForwardAuth(_) | Step::Authorize(_) => {}
         }
     }
 }

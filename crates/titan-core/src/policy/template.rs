@@ -1,7 +1,7 @@
 //! Values of header rules: text with variables.
 
 use super::cx::RequestView;
-use super::identity::Identity;
+use crate::auth::Identity;
 
 /// A compiled value.
 #[derive(Debug)]

@@ -67,7 +67,7 @@ pub struct Jwt {
     /// Query parameter looked at where both are absent. It is taken off the forwarded query, and masked in logs.
     #[serde(default)]
     pub query: Option<String>,
-    /// Take the credential off before forwarding.
+    /// Take the header off before forwarding.
     #[serde(default)]
     pub strip: bool,
     /// Static keys.
@@ -76,8 +76,7 @@ pub struct Jwt {
     /// Keys by URL or discovery.
     #[serde(default)]
     pub jwks: Option<Jwks>,
-    /// Allowed `alg`s: RS256–512, PS256–512, ES256, ES384, EdDSA, HS256–512. Empty = those of `keys`, and with `jwks` RS256, PS256, ES256, ES384
-    /// and EdDSA. HMAC is never taken from a JWKS.
+    /// Allowed `alg`s: RS256–512, PS256–512, ES256–512, EdDSA, HS256–512. Empty = those of `keys`, and with `jwks` all but HMAC. HMAC is never taken from a JWKS.
     #[serde(default)]
     pub algorithms: Vec<String>,
     /// Allowed `iss`; empty = with discovery the provider's, else not checked.
@@ -163,7 +162,7 @@ pub enum Encoding {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Jwks {
-    /// URL of the set, `https` (or `http` to a loopback address).
+    /// URL of the set: `https`, or `http` to a loopback address or to a host that `allowed_hosts` names.
     #[serde(default)]
     pub url: Option<String>,
     /// OIDC issuer: the set's URL comes from `<issuer>/.well-known/openid-configuration`, whose `issuer` must be the same.
@@ -348,7 +347,8 @@ impl Default for Authorize {
 }
 
 /// An external service decides: it is asked with a GET (without the body) that has `X-Forwarded-Method`, `-Proto`, `-Host`, `-Uri` and `-For`. 2xx
-/// admits the request; any other answer goes to the client as it is (headers of `client_headers`, status, body up to 64 KiB).
+/// admits the request; 5xx counts as a service that can't be asked; any other answer goes to the client (status, body up to 64 KiB and the
+/// headers of `refusal_headers`).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ForwardAuth {
@@ -363,9 +363,12 @@ pub struct ForwardAuth {
     /// Headers of its 2xx answer that go upstream, lower case. The same headers from a client are taken off.
     #[serde(default)]
     pub upstream_headers: Vec<String>,
-    /// Headers of its answer that go to the client, lower case.
-    #[serde(default = "forward_auth_client_headers")]
+    /// Headers of its 2xx answer that are added to the client's answer, lower case.
+    #[serde(default = "set_cookie")]
     pub client_headers: Vec<String>,
+    /// Headers of its other answers that go to the client, lower case.
+    #[serde(default = "refusal_headers")]
+    pub refusal_headers: Vec<String>,
     /// Header of its 2xx answer whose value is the subject of the identity.
     #[serde(default)]
     pub subject_header: Option<String>,
@@ -433,6 +436,9 @@ fn hour() -> u64 {
 fn forward_auth_headers() -> Vec<String> {
     ["authorization", "cookie", "accept", "user-agent"].map(Into::into).into()
 }
-fn forward_auth_client_headers() -> Vec<String> {
+fn set_cookie() -> Vec<String> {
+    vec!["set-cookie".into()]
+}
+fn refusal_headers() -> Vec<String> {
     ["content-type", "location", "set-cookie", "www-authenticate", "retry-after"].map(Into::into).into()
 }

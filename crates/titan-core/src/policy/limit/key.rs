@@ -3,10 +3,10 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::OnceLock;
 
+use crate::auth::Identity;
 use crate::config::raw::LimitKey;
-use crate::http::head::{HeaderId, RequestHead};
+use crate::http::cookie;
 use crate::policy::cx::RequestView;
-use crate::policy::identity::Identity;
 use crate::policy::ip;
 
 /// The parts of a key.
@@ -51,9 +51,9 @@ impl Key {
             match part {
                 LimitKey::Ip => f(&ip::bucket(req.client.ip)),
                 LimitKey::Route => f(req.route.as_bytes()),
-                // Every line counts, in its order: which of them an upstream looks at is not known here.
+                // Every value counts, in its order: which of them an upstream looks at is not known here.
                 LimitKey::Header(name) => req.head.get_all_name(name.as_bytes()).for_each(&mut *f),
-                LimitKey::Cookie(name) => cookie(req.head, name.as_bytes()).into_iter().for_each(&mut *f),
+                LimitKey::Cookie(name) => cookie::values(req.head, name.as_bytes()).for_each(&mut *f),
                 LimitKey::Claim(path) => {
                     if let Some(identity) = identity {
                         identity.with_claim(path, &mut *f);
@@ -64,12 +64,4 @@ impl Key {
             }
         }
     }
-}
-
-/// Value of a cookie (RFC 6265 §5.4: the first of its name).
-pub(crate) fn cookie<'a>(head: &'a RequestHead, name: &[u8]) -> Option<&'a [u8]> {
-    head.get_all(HeaderId::Cookie).flat_map(|line| line.split(|&b| b == b';')).find_map(|pair| {
-        let (key, value) = pair.split_at(memchr::memchr(b'=', pair)?);
-        (key.trim_ascii() == name).then(|| value[1..].trim_ascii())
-    })
 }

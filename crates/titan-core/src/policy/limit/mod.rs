@@ -53,6 +53,36 @@ struct Limit {
     table: Arc<Table>,
 }
 
+/// Failed attempts by address: taken before an attempt, given back where it was right.
+#[derive(Debug, Clone)]
+pub(super) struct Attempts {
+    algorithm: Algorithm,
+    key: Key,
+    table: Arc<Table>,
+}
+
+impl Attempts {
+    /// `previous` is used on where the figures are the same.
+    pub(super) fn new(attempts: u64, window_ms: u64, previous: Option<&Attempts>) -> Self {
+        let algorithm = raw::LimitAlgorithm::TokenBucket;
+        let limit = raw::Limit { requests: attempts, window_ms, burst: attempts, algorithm, key: vec![], max_keys: 100_000 };
+        let algorithm = Algorithm::new(&limit);
+        let table = previous.filter(|p| p.algorithm == algorithm).map(|p| p.table.clone());
+        let table = table.unwrap_or_else(|| Arc::new(Table::new(limit.max_keys)));
+        Self { algorithm, key: Key::new(&[raw::LimitKey::Ip]), table }
+    }
+
+    /// `Err` is the seconds to wait.
+    pub(super) fn take(&self, cx: &RequestCx<'_>) -> Result<(), u64> {
+        let verdict = self.table.with(self.key.hash(&cx.req, None), |counts| self.algorithm.take(counts, now(), 1));
+        if verdict.admitted { Ok(()) } else { Err(seconds(verdict.retry).max(1)) }
+    }
+
+    pub(super) fn give_back(&self, cx: &RequestCx<'_>) {
+        self.table.with(self.key.hash(&cx.req, None), |counts| self.algorithm.refund(counts, now(), 1));
+    }
+}
+
 /// Which of a policy's limits are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {

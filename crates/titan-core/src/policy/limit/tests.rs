@@ -122,7 +122,7 @@ fn tiers_need_an_identity_and_run_late() {
     let gold = || {
         let mut exchange = Exchange::get("7.7.7.7");
         let claims = json!({"tier": "gold"});
-        exchange.state.identity = Some(crate::policy::Identity::new(crate::policy::IdentityKind::ApiKey, "k", claims));
+        exchange.state.identity = Some(crate::auth::Identity::new(crate::auth::IdentityKind::ApiKey, "k", claims));
         exchange
     };
     assert_eq!(count(&chain, gold), 3, "the address limit still holds");
