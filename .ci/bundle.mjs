@@ -20,7 +20,7 @@ await build({
   target: "node20",
   // A package's ESM build can be taken apart; a UMD one cannot.
   mainFields: ["module", "main"],
-  external: ["#native", "jiti"],
+  external: ["#native"],
   sourcemap: "linked",
   sourcesContent: false,
   minifySyntax: true,

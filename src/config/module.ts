@@ -24,7 +24,7 @@ function definitions(): string {
  * that the configuration imports too.
  */
 export async function loadModule(file: string, environment: ConfigEnvironment): Promise<Source | Issue[]> {
-  const { createJiti } = await import("jiti");
+  const { createJiti } = await import("jiti/static");
   const before = new Set(Object.keys(require.cache));
   const jiti = createJiti(file, {
     fsCache: false,
