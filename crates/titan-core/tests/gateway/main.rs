@@ -1,4 +1,8 @@
 //! A gateway over real sockets: raw clients, raw origins.
 
 mod basics;
+mod lifecycle;
+mod limits;
+mod retries;
+mod streaming;
 mod world;

@@ -1,0 +1,137 @@
+//! What is tried again, what is not, and where.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::world::*;
+
+/// An address that refuses connections.
+fn dead() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn two(first: SocketAddr, second: SocketAddr) -> Value {
+    let mut config = proxy(first);
+    config["upstreams"][0]["backends"] = json!([first, second].map(|a| json!({ "host": a.ip().to_string(), "port": a.port() })));
+    config["upstreams"][0]["retry"] = json!({ "max": 2, "backoff_ms": 1, "budget_percent": 100.0 });
+    config
+}
+
+/// Reads a request and closes without an answer; counts.
+fn closing() -> (Origin, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let seen = count.clone();
+    let origin = Origin::new(move |mut peer| {
+        peer.request()?;
+        seen.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    });
+    (origin, count)
+}
+
+#[test]
+fn a_dead_backend_costs_no_request_whatever_the_method() {
+    let origin = Origin::echo();
+    let gateway = gateway(two(dead(), origin.address));
+    let mut client = Peer::connect(address(&gateway));
+    for n in 0..20 {
+        assert_eq!(client.get("/").unwrap().status, 200, "request {n}");
+        client.send(b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\n\r\nbody").unwrap();
+        let answer = client.response().unwrap();
+        assert!(answer.status == 200 && answer.text().ends_with("body"), "nothing was written to the dead one");
+    }
+}
+
+#[test]
+fn only_idempotent_requests_are_sent_twice() {
+    let (bad, count) = closing();
+    let good = Origin::echo();
+    let gateway = gateway(two(bad.address, good.address));
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        let mut client = Peer::connect(address(&gateway));
+        client.send(b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\nhi").unwrap();
+        statuses.push(client.response().unwrap().status);
+    }
+    assert_eq!(statuses.iter().filter(|s| **s == 502).count(), count.load(Ordering::SeqCst), "{statuses:?}");
+    assert!(statuses.contains(&502) && statuses.contains(&200), "{statuses:?}");
+    for _ in 0..4 {
+        let mut client = Peer::connect(address(&gateway));
+        client.send(b"PUT / HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\nhi").unwrap();
+        let answer = client.response().unwrap();
+        assert!(answer.status == 200 && answer.text().ends_with("hi"), "the body was kept and sent again");
+    }
+}
+
+#[test]
+fn a_body_beyond_the_replay_limit_is_not_sent_again() {
+    let (bad, _) = closing();
+    let mut config = two(bad.address, bad.address);
+    config["upstreams"][0]["retry"]["max_body"] = json!(4);
+    let gateway = gateway(config);
+    let mut client = Peer::connect(address(&gateway));
+    client.send(b"PUT / HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\nhello").unwrap();
+    assert_eq!(client.response().unwrap().status, 502);
+    assert_eq!(bad.connections(), 1);
+}
+
+#[test]
+fn an_idle_connection_that_the_backend_closed_fails_no_request() {
+    let origin = Origin::new(|mut peer| {
+        peer.request()?;
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        // Closes without saying so: the gateway has pooled the connection.
+    });
+    let mut config = proxy(origin.address);
+    config["upstreams"][0]["retry"] = json!({ "max": 0 });
+    let gateway = gateway(config);
+    let mut client = Peer::connect(address(&gateway));
+    for n in 0..50 {
+        assert_eq!(client.get("/").unwrap().status, 200, "request {n}");
+        if n % 2 == 0 {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+}
+
+#[test]
+fn chosen_statuses_are_tried_again_elsewhere() {
+    let bad = Origin::fixed(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
+    let good = Origin::echo();
+    let mut config = two(bad.address, good.address);
+    config["upstreams"][0]["retry"]["statuses"] = json!([503]);
+    let gateway = gateway(config);
+    let mut client = Peer::connect(address(&gateway));
+    for _ in 0..10 {
+        assert_eq!(client.get("/").unwrap().status, 200);
+    }
+    client.send(b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n").unwrap();
+    let first = client.response().unwrap().status;
+    client.send(b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n").unwrap();
+    assert_eq!(first.min(client.response().unwrap().status), 200);
+    assert!(bad.received().contains("POST"), "a POST was answered with what the backend said");
+}
+
+#[test]
+fn when_every_backend_fails_the_error_says_which_kind() {
+    let gateway = gateway(two(dead(), dead()));
+    let answer = Peer::connect(address(&gateway)).get("/").unwrap();
+    assert_eq!((answer.status, answer.json()["error"].as_str()), (502, Some("bad_gateway")));
+    assert!(!answer.text().contains("127.0.0.1"), "addresses behind the gateway are not the client's business");
+}
+
+#[test]
+fn an_open_circuit_answers_at_once() {
+    let (bad, count) = closing();
+    let mut config = proxy(bad.address);
+    config["upstreams"][0]["retry"] = json!({ "max": 0 });
+    config["upstreams"][0]["circuit_breaker"] = json!({ "failure_threshold": 3 });
+    config["workers"] = json!(2);
+    let gateway = gateway(config);
+    let statuses: Vec<u16> = (0..8).map(|_| Peer::connect(address(&gateway)).get("/").unwrap().status).collect();
+    assert_eq!(statuses, [502, 502, 502, 503, 503, 503, 503, 503], "counted for the process, not for each shard");
+    assert_eq!(count.load(Ordering::SeqCst), 3);
+}
