@@ -5,7 +5,7 @@ mod report;
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -20,11 +20,15 @@ use crate::proxy::{Lifecycle, Phase, Process, TunnelCounts};
 use crate::shard::{self, ListenerKey, Mail, Mailbox, Opening, Plan, Publication};
 use crate::snapshot::Snapshot;
 use crate::tls::Store;
+use crate::upstream::change::ChangeSink;
+use crate::upstream::supervisor::Supervisor;
 
 pub use crate::proxy::MetricsPage;
 
 /// Threads beside the shards: DNS, health checks, key sets, the drain's clock.
 const AUXILIARY_THREADS: usize = 1;
+/// How long a configuration waits for its names to be resolved before it is served without them.
+const RESOLVE: Duration = Duration::from_secs(3);
 
 /// What the process around the gateway provides.
 #[derive(Default)]
@@ -61,6 +65,7 @@ pub struct Gateway {
 struct Inner {
     process: Arc<Process>,
     services: Services,
+    supervisor: Supervisor,
     mailboxes: Arc<[Mailbox]>,
     events: Option<Arc<dyn Fn(Event) + Send + Sync>>,
     started: Instant,
@@ -112,6 +117,8 @@ impl Gateway {
         let snapshot = Arc::new(compile::compile(&config, None, &services)?);
         let mut inherited = host.inherited;
         let bindings = bind_all(&snapshot, &HashMap::new(), workers, &mut inherited)?;
+        let supervisor = Supervisor::new(auxiliary.handle().clone(), host.events.clone().map(change_sink));
+        supervisor.prepare(&snapshot.upstreams, &snapshot.dns, RESOLVE);
 
         let (mailboxes, mails): (Vec<Mailbox>, Vec<_>) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
         let mailboxes: Arc<[Mailbox]> = mailboxes.into();
@@ -126,6 +133,7 @@ impl Gateway {
         let inner = Arc::new(Inner {
             process: process.clone(),
             services,
+            supervisor,
             mailboxes,
             events: host.events,
             started: Instant::now(),
@@ -184,6 +192,7 @@ impl Gateway {
         let bindings = bind_all(&snapshot, &state.bound, workers, &mut inherited);
         state.inherited = inherited;
         let bindings = bindings?;
+        inner.supervisor.prepare(&snapshot.upstreams, &snapshot.dns, RESOLVE);
         let closed: Vec<ListenerKey> = state.bound.keys().filter(|key| !bindings.bound.contains_key(*key)).cloned().collect();
 
         let acks: Vec<_> = publications(&snapshot, workers, bindings.sockets, bindings.kept, closed)
@@ -200,6 +209,7 @@ impl Gateway {
             let _ = ack.blocking_recv();
         }
         state.bound = bindings.bound;
+        inner.supervisor.retain(&snapshot.upstreams);
         let old = std::mem::replace(&mut state.snapshot, snapshot);
         let generation = state.snapshot.generation;
         drop(state);
@@ -271,6 +281,7 @@ impl Drop for Gateway {
 
 impl Inner {
     fn stop(&self) {
+        self.supervisor.stop();
         self.process.lifecycle.advance(Phase::Stopped);
         self.send_all(|| Mail::Stop);
     }
@@ -286,6 +297,19 @@ impl Inner {
             events(Event { level, name, message, fields: Vec::new() });
         }
     }
+}
+
+/// Changes of upstreams as events.
+fn change_sink(events: Arc<dyn Fn(Event) + Send + Sync>) -> ChangeSink {
+    Arc::new(move |change| {
+        let fields = vec![
+            ("upstream", change.upstream.to_string()),
+            ("backend", change.backend.to_string()),
+            ("address", change.address.clone()),
+            ("reason", change.reason.clone()),
+        ];
+        events(Event { level: change.level(), name: change.name(), message: change.message(), fields });
+    })
 }
 
 /// Asks every other shard; one question a time for each endpoint is enough, since whoever answers serves all who wait.

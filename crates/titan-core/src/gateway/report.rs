@@ -10,12 +10,13 @@ use serde_json::{Value, json};
 use super::Gateway;
 use crate::explain;
 use crate::metrics::{BackendGauge, Breaker, Gauges, ListenerGauge};
-use crate::proxy::{self, Phase};
+use crate::proxy::Phase;
 use crate::route::Action;
 use crate::rt::clock;
 use crate::shard::Mail;
 use crate::upstream::Status;
 use crate::upstream::breaker::Circuit;
+use crate::upstream::state::services as upstream_state;
 
 /// How long the shards are waited for; what does not answer is left out.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -54,7 +55,7 @@ impl Gateway {
             "routes": state.snapshot.routes.len(),
             "listeners": listeners,
             "shards": shards,
-            "upstreams": proxy::services(&state.snapshot)["services"],
+            "upstreams": upstream_state(&state.snapshot.upstreams).upstreams,
         })
         .to_string()
     }

@@ -3,10 +3,10 @@
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use super::downstream::Downstream;
 use super::exchange::{Cut, Exchange, gone, guard};
@@ -18,7 +18,7 @@ use crate::http::head::Method;
 use crate::http::ops::HeaderOps;
 use crate::rt::clock;
 use crate::snapshot::Health;
-use crate::upstream::Upstream;
+use crate::upstream::state;
 
 /// How long the metrics page may take: JavaScript may be stuck, health answers must not wait for it.
 const METRICS_MS: u64 = 5_000;
@@ -81,7 +81,7 @@ pub(super) async fn answer<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, bu
     }
     let answer = match builtin {
         Builtin::Health(health) => health_answer(x, health),
-        Builtin::Services => json_answer(200, &services(&x.snapshot)),
+        Builtin::Services => json_answer(200, &state::services(&x.snapshot.upstreams)),
         Builtin::Metrics => metrics(x, down).await?,
     };
     reply(x, down, answer).await
@@ -103,40 +103,6 @@ fn health_answer(x: &Exchange<'_>, health: Health) -> Answer {
             }
         }
     }
-}
-
-/// Every upstream and backend with its state.
-pub fn services(snapshot: &crate::snapshot::Snapshot) -> Value {
-    let now = clock::now();
-    let upstreams: Vec<Value> = snapshot.upstreams.iter().map(|upstream| service(upstream, now)).collect();
-    let any_down = upstreams.iter().any(|upstream| upstream["status"] == "unhealthy");
-    json!({ "status": if any_down { "degraded" } else { "healthy" }, "services": upstreams })
-}
-
-fn service(upstream: &Upstream, now: u64) -> Value {
-    let members = upstream.members();
-    let backends: Vec<Value> = members
-        .iter()
-        .map(|member| {
-            let endpoint = &member.endpoint;
-            json!({
-                "backend": &*endpoint.backend,
-                "address": endpoint.addr.to_string(),
-                "status": endpoint.status(now).as_str(),
-                "weight": member.weight,
-                "in_flight": endpoint.in_flight.load(Ordering::Relaxed),
-                "connections": endpoint.permits.open(),
-                "waiting": endpoint.permits.waiting(),
-            })
-        })
-        .collect();
-    let usable = upstream.usable();
-    let status = match usable {
-        0 => "unhealthy",
-        n if n < members.len() => "degraded",
-        _ => "healthy",
-    };
-    json!({ "name": &*upstream.name, "status": status, "backends": backends })
 }
 
 async fn metrics<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Answer, ProxyError> {
@@ -162,9 +128,9 @@ pub(super) fn redirect(status: u16, location: &[u8]) -> Answer {
     Answer { status, headers, body: Bytes::new(), stage: "redirect" }
 }
 
-fn json_answer(status: u16, body: &Value) -> Answer {
+fn json_answer(status: u16, body: &impl Serialize) -> Answer {
     let mut headers = HeaderOps::default();
     headers.set("content-type", "application/json");
     headers.set("cache-control", "no-store");
-    Answer { status, headers, body: body.to_string().into(), stage: "builtin" }
+    Answer { status, headers, body: serde_json::to_vec(body).unwrap_or_default().into(), stage: "builtin" }
 }

@@ -19,7 +19,6 @@ use std::task::Poll;
 use std::time::Instant;
 
 pub use builtin::MetricsPage;
-pub use builtin::services;
 pub use downstream::{Downstream, Reply};
 pub use exchange::{Exchange, Notes};
 pub use kit::Kit;
