@@ -28,7 +28,7 @@ pub(super) struct Authenticate {
 pub(super) enum Method {
     Jwt { places: Places, verifier: Arc<Verifier> },
     ApiKey { places: Places, keys: api_key::ApiKeys },
-    Basic { places: Places, users: Users, attempts: Option<Attempts> },
+    Basic { places: Places, users: Box<Users>, attempts: Option<Attempts> },
     Mtls(Mtls),
 }
 
@@ -233,3 +233,8 @@ fn write_claim(identity: &Identity, claim: &str, out: &mut Vec<u8>) {
         _ => identity.with_claim(claim, &mut |text| safe(out, text)),
     }
 }
+
+#[cfg(test)]
+mod provider_tests;
+#[cfg(test)]
+mod tests;

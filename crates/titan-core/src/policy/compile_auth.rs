@@ -99,7 +99,7 @@ impl Compiler<'_> {
                     let before = before.and_then(|m| if let Method::Basic { attempts, .. } = m { attempts.as_ref() } else { None });
                     Attempts::new(raw.attempts, raw.attempts_window_ms.max(1), before)
                 });
-                let users = Users::compile(place, raw, &mut self.issues);
+                let users = Box::new(Users::compile(place, raw, &mut self.issues));
                 Method::Basic { places: Places::new("authorization", raw.strip).scheme("Basic"), users, attempts }
             }
             AuthMethod::Mtls(raw) => Method::Mtls(Mtls::new(raw)),

@@ -7,6 +7,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
 
 use super::credential::strip;
+use super::template::safe;
 use super::{Flow, Outcome, RequestCx, wait};
 use crate::auth::fetch::{Client, Reply};
 use crate::auth::{Identity, IdentityKind};
@@ -111,10 +112,11 @@ impl ForwardAuth {
                 out.append(name, value);
             }
         }
-        let mut uri = cx.req.path.to_vec();
+        let mut uri = Vec::with_capacity(cx.req.path.len() + 16);
+        safe(&mut uri, cx.req.path);
         if let Some(query) = cx.req.query {
             uri.push(b'?');
-            uri.extend_from_slice(query);
+            safe(&mut uri, query);
         }
         let ip = super::ip::canonical(cx.req.client.ip).to_string();
         for (name, value) in [

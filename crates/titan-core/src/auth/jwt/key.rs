@@ -19,7 +19,7 @@ pub struct Key {
 
 enum Material {
     Public(ParsedPublicKey),
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
 }
 
 impl std::fmt::Debug for Material {
@@ -62,7 +62,7 @@ impl Key {
                 secret.len()
             ));
         }
-        Ok(Self { id: id.map(Into::into), uses: vec![(algorithm, Material::Secret(hmac::Key::new(mac, secret)))] })
+        Ok(Self { id: id.map(Into::into), uses: vec![(algorithm, Material::Secret(Box::new(hmac::Key::new(mac, secret))))] })
     }
 
     /// A member of a JWK set; `None` where it is not for verifying signatures, or of a type that is never taken from a set (secrets).
