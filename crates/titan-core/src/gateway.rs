@@ -20,15 +20,13 @@ use crate::proxy::{Lifecycle, Phase, Process, TunnelCounts};
 use crate::shard::{self, ListenerKey, Mail, Mailbox, Opening, Plan, Publication};
 use crate::snapshot::Snapshot;
 use crate::tls::Store;
-use crate::upstream::change::ChangeSink;
+use crate::upstream::change::{Change, ChangeSink};
 use crate::upstream::supervisor::Supervisor;
 
 pub use crate::proxy::MetricsPage;
 
 /// Threads beside the shards: DNS, health checks, key sets, the drain's clock.
 const AUXILIARY_THREADS: usize = 1;
-/// How long a configuration waits for its names to be resolved before it is served without them.
-const RESOLVE: Duration = Duration::from_secs(3);
 
 /// What the process around the gateway provides.
 #[derive(Default)]
@@ -71,7 +69,8 @@ struct Inner {
     started: Instant,
     /// Number of shards that have ended.
     ended: watch::Sender<usize>,
-    /// One change at a time.
+    /// One change at a time: held by a whole `apply`, while `state` is locked for moments only.
+    changing: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -117,8 +116,8 @@ impl Gateway {
         let snapshot = Arc::new(compile::compile(&config, None, &services)?);
         let mut inherited = host.inherited;
         let bindings = bind_all(&snapshot, &HashMap::new(), workers, &mut inherited)?;
-        let supervisor = Supervisor::new(auxiliary.handle().clone(), host.events.clone().map(change_sink));
-        supervisor.prepare(&snapshot.upstreams, &snapshot.dns, RESOLVE);
+        let supervisor = Supervisor::new(auxiliary.handle().clone(), host.events.clone().map(sink));
+        supervisor.prepare(&snapshot.upstreams, &snapshot.dns, patience(&snapshot));
 
         let (mailboxes, mails): (Vec<Mailbox>, Vec<_>) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
         let mailboxes: Arc<[Mailbox]> = mailboxes.into();
@@ -138,6 +137,7 @@ impl Gateway {
             events: host.events,
             started: Instant::now(),
             ended,
+            changing: Mutex::new(()),
             state: Mutex::new(State { workers, snapshot: snapshot.clone(), bound: HashMap::new(), inherited }),
         });
 
@@ -179,20 +179,30 @@ impl Gateway {
     /// new listeners are bound before anything is published.
     pub fn apply(&self, config: raw::Config) -> Result<u64, Vec<Issue>> {
         let inner = &self.inner;
-        let mut state = inner.state.lock();
+        let _one = inner.changing.lock();
         if inner.process.lifecycle.is_draining() {
             return Err(vec![Issue::new("", "the gateway is shutting down")]);
         }
-        let workers = state.workers;
+        let (workers, before) = {
+            let state = inner.state.lock();
+            (state.workers, state.snapshot.clone())
+        };
         if config.workers != 0 && config.workers != workers {
             return Err(vec![Issue::new("workers", format!("{} needs a restart: {workers} shards are running", config.workers))]);
         }
-        let snapshot = Arc::new(compile::compile(&config, Some(&state.snapshot), &inner.services)?);
+        let snapshot = Arc::new(compile::compile(&config, Some(&before), &inner.services)?);
+        inner.supervisor.prepare(&snapshot.upstreams, &snapshot.dns, patience(&snapshot));
+        let mut state = inner.state.lock();
         let mut inherited = std::mem::take(&mut state.inherited);
         let bindings = bind_all(&snapshot, &state.bound, workers, &mut inherited);
         state.inherited = inherited;
-        let bindings = bindings?;
-        inner.supervisor.prepare(&snapshot.upstreams, &snapshot.dns, RESOLVE);
+        let bindings = match bindings {
+            Ok(bindings) => bindings,
+            Err(issues) => {
+                inner.supervisor.retain(&before.upstreams);
+                return Err(issues);
+            }
+        };
         let closed: Vec<ListenerKey> = state.bound.keys().filter(|key| !bindings.bound.contains_key(*key)).cloned().collect();
 
         let acks: Vec<_> = publications(&snapshot, workers, bindings.sockets, bindings.kept, closed)
@@ -209,11 +219,11 @@ impl Gateway {
             let _ = ack.blocking_recv();
         }
         state.bound = bindings.bound;
-        inner.supervisor.retain(&snapshot.upstreams);
         let old = std::mem::replace(&mut state.snapshot, snapshot);
         let generation = state.snapshot.generation;
+        inner.supervisor.retain(&state.snapshot.upstreams);
         drop(state);
-        drop(old);
+        drop((before, old));
         inner.tell("info", "config_applied", format!("configuration {generation} is serving"));
         Ok(generation)
     }
@@ -281,8 +291,8 @@ impl Drop for Gateway {
 
 impl Inner {
     fn stop(&self) {
-        self.supervisor.stop();
         self.process.lifecycle.advance(Phase::Stopped);
+        self.supervisor.stop();
         self.send_all(|| Mail::Stop);
     }
 
@@ -299,15 +309,17 @@ impl Inner {
     }
 }
 
+/// How long a configuration waits for the names of its backends. What is not resolved by then is tried again while it serves.
+fn patience(snapshot: &Snapshot) -> Duration {
+    snapshot.dns.timeout.min(Duration::from_secs(2))
+}
+
 /// Changes of upstreams as events.
-fn change_sink(events: Arc<dyn Fn(Event) + Send + Sync>) -> ChangeSink {
-    Arc::new(move |change| {
-        let fields = vec![
-            ("upstream", change.upstream.to_string()),
-            ("backend", change.backend.to_string()),
-            ("address", change.address.clone()),
-            ("reason", change.reason.clone()),
-        ];
+fn sink(events: Arc<dyn Fn(Event) + Send + Sync>) -> ChangeSink {
+    Arc::new(move |change: Change| {
+        let mut fields = vec![("upstream", change.upstream.to_string())];
+        let more = [("backend", &*change.backend), ("address", &change.address), ("reason", &change.reason)];
+        fields.extend(more.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name, value.to_string())));
         events(Event { level: change.level(), name: change.name(), message: change.message(), fields });
     })
 }

@@ -101,8 +101,8 @@ fn http_checks_take_a_backend_out_and_back() {
     assert!(aux.told(ChangeKind::Unhealthy).unwrap().ends_with("status 503"));
     let state = serde_json::to_value(state::services(std::slice::from_ref(&upstream))).unwrap();
     assert_eq!(state["status"], "unhealthy");
-    assert_eq!(state["upstreams"][0]["backends"][0]["state"], "unhealthy");
-    assert_eq!(state["upstreams"][0]["backends"][0]["last_check"]["error"], "status 503");
+    assert_eq!(state["services"][0]["backends"][0]["status"], "unhealthy");
+    assert_eq!(state["services"][0]["backends"][0]["last_check"]["error"], "status 503");
     status.store(204, Relaxed);
     eventually("it comes back", || upstream.usable() == 1);
     assert!(aux.told(ChangeKind::Healthy).is_some());
@@ -273,5 +273,5 @@ fn a_name_that_nobody_knows_is_told_and_does_not_block() {
     assert_eq!(addresses(&upstream), ["127.0.0.1:81"]);
     assert!(aux.told(ChangeKind::ResolveFailed).unwrap().contains("nobody.test has no address"));
     let state = serde_json::to_value(state::services(std::slice::from_ref(&upstream))).unwrap();
-    assert_eq!((state["status"].as_str(), state["upstreams"][0]["backends"][1]["state"].as_str()), (Some("degraded"), Some("unresolved")));
+    assert_eq!((state["status"].as_str(), state["services"][0]["backends"][1]["status"].as_str()), (Some("degraded"), Some("unresolved")));
 }

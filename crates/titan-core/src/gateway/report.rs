@@ -14,9 +14,8 @@ use crate::proxy::Phase;
 use crate::route::Action;
 use crate::rt::clock;
 use crate::shard::Mail;
-use crate::upstream::Status;
 use crate::upstream::breaker::Circuit;
-use crate::upstream::state::services as upstream_state;
+use crate::upstream::{Status, state};
 
 /// How long the shards are waited for; what does not answer is left out.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -55,7 +54,7 @@ impl Gateway {
             "routes": state.snapshot.routes.len(),
             "listeners": listeners,
             "shards": shards,
-            "upstreams": upstream_state(&state.snapshot.upstreams).upstreams,
+            "upstreams": state::services(&state.snapshot.upstreams).services,
         })
         .to_string()
     }
@@ -109,10 +108,40 @@ impl Gateway {
                     Action::Redirect(redirect) => json!({ "type": "redirect", "status": redirect.status }),
                     Action::Fixed(answer) => json!({ "type": "fixed", "status": answer.status }),
                 };
-                json!({ "name": &*route.name, "path": &*route.pattern, "priority": route.priority, "action": action })
+                let conditions: Vec<String> = route.conditions.iter().map(ToString::to_string).collect();
+                let policies: Vec<Value> = route.policies.iter().map(|(name, kind)| json!({ "name": &**name, "type": kind })).collect();
+                json!({
+                    "name": &*route.name,
+                    "hosts": route.hosts,
+                    "methods": route.methods.names(),
+                    "path": &*route.pattern,
+                    "conditions": conditions,
+                    "priority": route.priority,
+                    "action": action,
+                    "policies": policies,
+                    "timeout_ms": route.timeout.map(|timeout| timeout.as_millis() as u64),
+                })
             })
             .collect();
         Value::from(routes).to_string()
+    }
+
+    /// Drains a backend: it gets no new requests, those in flight end. `target` is `upstream/host:port` (every address of the backend) or
+    /// `upstream/address:port`; `on` = false takes it back. Holds across reloads. Returns how many endpoints are meant.
+    pub fn drain_backend(&self, target: &str, on: bool) -> Result<usize, String> {
+        let (name, backend) = target.split_once('/').ok_or_else(|| format!("\"{target}\": write upstream/host:port"))?;
+        let snapshot = self.inner.state.lock().snapshot.clone();
+        let upstream = snapshot.upstreams.iter().find(|u| *u.name == *name).ok_or_else(|| {
+            let names: Vec<&str> = snapshot.upstreams.iter().map(|u| &*u.name).collect();
+            format!("there is no upstream \"{name}\"; there are: {}", names.join(", "))
+        })?;
+        match upstream.set_drained(backend, on) {
+            0 => {
+                let known: Vec<String> = upstream.members().iter().map(|m| m.endpoint.backend.to_string()).collect();
+                Err(format!("{name} has no backend \"{backend}\"; it has: {}", known.join(", ")))
+            }
+            meant => Ok(meant),
+        }
     }
 
     /// Asks every shard.

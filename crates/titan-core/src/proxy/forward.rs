@@ -87,6 +87,10 @@ pub async fn forward<D: Downstream>(
         drop(picked);
         x.local.counts.retried(upstream.metric);
         transfer.rewind(down, !x.kit.replay.is_empty());
+        // Another backend has done nothing to be spared for; one that is asked again is given time.
+        if upstream.has_other(&tried) {
+            continue;
+        }
         let pause = retry.pause(tried.len() as u32);
         match guard(down, x.local, x.deadline, tokio::time::sleep(pause)).await {
             Ok(()) => {}

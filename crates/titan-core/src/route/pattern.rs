@@ -36,6 +36,9 @@ impl Pattern {
         if text.split('/').any(|segment| matches!(decoded_dots(segment), "." | "..")) {
             return Err("\".\" and \"..\" segments never match, because paths are normalised first".into());
         }
+        if let Some(part) = text.split('/').find(|part| part.starts_with('{') && part.ends_with('}')) {
+            return Err(format!("\"{part}\": a parameter is written \":{}\"", part.trim_matches(['{', '}'])));
+        }
         let normal = path::normalise(text.as_bytes()).map_err(|e| format!("not a valid path: {}", e.detail))?;
         let normal = std::str::from_utf8(&normal.0).map_err(|_| "not a valid path".to_string())?;
 
@@ -59,8 +62,6 @@ impl Pattern {
                 Segment::Rest
             } else if part.contains('*') {
                 return Err(format!("\"{part}\": a wildcard is a segment of its own, as in \"/static/*\""));
-            } else if part.starts_with('{') && part.ends_with('}') {
-                return Err(format!("\"{part}\": a parameter is written \":{}\"", part.trim_matches(['{', '}'])));
             } else {
                 Segment::Literal(part.as_bytes().into())
             };

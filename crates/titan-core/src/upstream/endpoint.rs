@@ -236,6 +236,11 @@ impl Endpoint {
         self.latency.cost(self.in_flight.load(Relaxed))
     }
 
+    /// Whether every connection that it may have is in use, where one serves one request at a time.
+    pub(crate) fn is_full(&self) -> bool {
+        self.in_flight.load(Relaxed) >= self.permits.max()
+    }
+
     pub(crate) fn admit(&self) -> Admission {
         self.breaker.as_ref().map_or(Admission::Pass, |b| b.admit(clock::now))
     }

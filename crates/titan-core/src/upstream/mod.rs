@@ -321,6 +321,11 @@ impl Upstream {
         self.refresh().candidates.len()
     }
 
+    /// Whether some endpoint is usable beside those tried.
+    pub fn has_other(&self, tried: &[u64]) -> bool {
+        self.view.load().candidates.iter().any(|candidate| !tried.contains(&candidate.id))
+    }
+
     /// The view, rebuilt where it is out of date.
     fn refresh(&self) -> Arc<View> {
         let _one = self.rebuild.lock();
@@ -343,11 +348,15 @@ impl Upstream {
         // Candidates whose circuit refused: half-open with its probes out, or opened a moment ago.
         let mut refused: SmallVec<[usize; 4]> = SmallVec::new();
         loop {
+            // In order: one that was not tried and has a connection to spare, one that was not tried, any.
             let free = |at: usize| !refused.contains(&at);
             let fresh = |at: usize| free(at) && !input.exclude.contains(&view.candidates[at].id);
-            let fresh_one = self.candidate(view, input, turn, &fresh);
-            let any_one = || (!input.exclude.is_empty()).then(|| self.candidate(view, input, turn, &free)).flatten();
-            let Some(at) = fresh_one.or_else(any_one) else { return Err(ErrorKind::CircuitOpen) };
+            let spare = |at: usize| fresh(at) && (self.protocol != Protocol::Http1 || !view.candidates[at].is_full());
+            let at = self
+                .candidate(view, input, turn, &spare)
+                .or_else(|| self.candidate(view, input, turn, &fresh))
+                .or_else(|| self.candidate(view, input, turn, &free));
+            let Some(at) = at else { return Err(ErrorKind::CircuitOpen) };
             let endpoint = &view.candidates[at];
             let probe = match endpoint.admit() {
                 Admission::Pass => false,

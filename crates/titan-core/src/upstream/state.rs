@@ -12,10 +12,10 @@ use crate::rt::clock;
 /// Every upstream.
 #[derive(Debug, Serialize)]
 pub struct Services {
-    /// `ok` = every backend takes traffic; `degraded` = some don't; `unhealthy` = some upstream has none left.
+    /// `healthy` = every backend takes traffic; `degraded` = some don't; `unhealthy` = some upstream has none left.
     pub status: &'static str,
     /// In the order of the configuration.
-    pub upstreams: Vec<UpstreamState>,
+    pub services: Vec<UpstreamState>,
 }
 
 /// One upstream.
@@ -38,7 +38,7 @@ pub struct BackendState {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// `up`, `half_open`, `circuit_open`, `ejected`, `unhealthy`, `draining` or `unresolved`.
-    pub state: &'static str,
+    pub status: &'static str,
     /// Milliseconds until an ejection or an open circuit ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub for_ms: Option<u64>,
@@ -91,8 +91,8 @@ pub struct CheckState {
 
 /// The state of these upstreams now.
 pub fn services(upstreams: &[Arc<Upstream>]) -> Services {
-    let upstreams: Vec<_> = upstreams.iter().map(|u| state(u)).collect();
-    Services { status: worst(upstreams.iter().map(|u| u.status)), upstreams }
+    let services: Vec<_> = upstreams.iter().map(|u| state(u)).collect();
+    Services { status: worst(services.iter().map(|s| s.status)), services }
 }
 
 fn state(upstream: &Upstream) -> UpstreamState {
@@ -110,7 +110,7 @@ fn state(upstream: &Upstream) -> UpstreamState {
         backends.push(BackendState {
             backend: endpoint.backend.to_string(),
             address: Some(endpoint.addr.to_string()),
-            state: status.as_str(),
+            status: status.as_str(),
             for_ms: until,
             weight: member.weight,
             circuit: endpoint.circuit(now).map(|circuit| match circuit {
@@ -144,10 +144,10 @@ fn state(upstream: &Upstream) -> UpstreamState {
         }
     }
     let taking = |b: &&BackendState| b.weight > 0;
-    let up = backends.iter().filter(taking).filter(|b| matches!(b.state, "up" | "half_open")).count();
+    let up = backends.iter().filter(taking).filter(|b| matches!(b.status, "up" | "half_open")).count();
     let status = match up {
         0 => "unhealthy",
-        up if up == backends.iter().filter(taking).count() => "ok",
+        up if up == backends.iter().filter(taking).count() => "healthy",
         _ => "degraded",
     };
     UpstreamState { name: upstream.name.to_string(), status, backends }
@@ -157,7 +157,7 @@ fn unresolved(backend: String, weight: u32, max_connections: u32) -> BackendStat
     BackendState {
         backend,
         address: None,
-        state: "unresolved",
+        status: "unresolved",
         for_ms: None,
         weight,
         circuit: None,
@@ -175,9 +175,9 @@ fn unresolved(backend: String, weight: u32, max_connections: u32) -> BackendStat
 }
 
 fn worst(statuses: impl Iterator<Item = &'static str>) -> &'static str {
-    statuses.fold("ok", |worst, status| match (worst, status) {
+    statuses.fold("healthy", |worst, status| match (worst, status) {
         ("unhealthy", _) | (_, "unhealthy") => "unhealthy",
         ("degraded", _) | (_, "degraded") => "degraded",
-        _ => "ok",
+        _ => "healthy",
     })
 }
