@@ -4,5 +4,6 @@ mod basics;
 mod lifecycle;
 mod limits;
 mod retries;
+mod secure;
 mod streaming;
 mod world;
