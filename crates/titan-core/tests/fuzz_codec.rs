@@ -139,8 +139,7 @@ async fn hyper_requests(input: &[u8]) -> Vec<Message> {
     let drain = tokio::spawn(async move { ours.read_to_end(&mut Vec::new()).await });
     let _ = hyper::server::conn::http1::Builder::new().half_close(true).serve_connection(TokioIo::new(theirs), service).await;
     drain.abort();
-    let all = std::mem::take(&mut *all.lock().expect("not poisoned"));
-    all
+    std::mem::take(&mut *all.lock().expect("not poisoned"))
 }
 
 /// What Titan accepts and hyper refuses, without either reading anything differently.

@@ -6,6 +6,7 @@ pub mod cookie;
 pub mod date;
 pub mod forward;
 pub mod h1;
+pub mod h2;
 pub mod head;
 pub mod host;
 pub mod ops;

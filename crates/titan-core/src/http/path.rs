@@ -116,8 +116,11 @@ fn segment(raw: &[u8], mut i: usize, rules: &Rules, out: &mut Vec<u8>) -> Result
             0 => return Err(refuse("NUL in the path")),
             b'/' | b'\\' => match rules.encoded_slash {
                 EncodedSlash::Reject => return Err(refuse("encoded slash in the path")),
-                // Not advancing: the caller takes the three bytes for the separator.
-                EncodedSlash::Decode => return Ok(i + 2),
+                // The last of the three bytes stands for the separator that the caller steps over.
+                EncodedSlash::Decode => {
+                    i += 2;
+                    break;
+                }
                 EncodedSlash::Keep => {}
             },
             b';' if !encoded => match rules.parameters {

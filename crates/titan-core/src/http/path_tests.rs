@@ -86,6 +86,8 @@ fn choices() {
     assert_eq!(with("/a%2f..%2fb", &decode), Ok("/b".into()));
     assert_eq!(with("/a/%2f%2f", &decode), Ok("/a/".into()));
     assert!(with("/a;b", &decode).is_err());
+    let lax = Rules { encoded_slash: EncodedSlash::Decode, parameters: Parameters::Keep };
+    assert!(with("/.;%5c", &lax).is_err() && with("/..;%2fa", &lax).is_err());
 }
 
 #[test]

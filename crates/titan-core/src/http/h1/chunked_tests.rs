@@ -2,8 +2,10 @@ use proptest::prelude::*;
 
 use super::*;
 
+type Decoded = (Vec<u8>, Vec<u8>, Option<Vec<u8>>);
+
 /// Decodes pieces; data, trailers, and bytes left after the end (`None`: not ended).
-fn decode(pieces: &[&[u8]]) -> Result<(Vec<u8>, Vec<u8>, Option<Vec<u8>>), ErrorKind> {
+fn decode(pieces: &[&[u8]]) -> Result<Decoded, ErrorKind> {
     let mut d = Decoder::request();
     let mut data = Vec::new();
     let mut rest = None;

@@ -74,10 +74,10 @@ pub fn response_keep_alive(head: &ResponseHead, body: BodyKind) -> bool {
     }
 }
 
-/// The protocol that a request asks to change to, where that may be passed on: HTTP/1.1, no body, `Connection: upgrade` and exactly one
-/// protocol, never `h2c` (a tunnel for it would step round every policy).
+/// The protocol that a request asks to change to, where that may be passed on: no body, `Connection: upgrade` (in HTTP/2: an
+/// extended CONNECT, which arrives here as that) and exactly one protocol, never `h2c` (a tunnel for it would step round every policy).
 pub fn upgrade(head: &RequestHead) -> Option<&[u8]> {
-    if head.version != Version::H11 || !head.facts.upgrade || request_body(head) != BodyKind::None || head.facts.length.is_some() {
+    if head.version == Version::H10 || !head.facts.upgrade || request_body(head) != BodyKind::None || head.facts.length.is_some() {
         return None;
     }
     let mut values = head.get_all(HeaderId::Upgrade);

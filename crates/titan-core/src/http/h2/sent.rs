@@ -1,0 +1,89 @@
+//! Heads to be sent, read off the lines that the HTTP/1.1 encoder wrote.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::http::h1::header_id;
+use crate::http::head::HeaderId;
+
+/// What an encoded HTTP/1.1 head says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lines {
+    /// Start line without its CRLF.
+    pub start: Bytes,
+    /// Host.
+    pub host: Option<Bytes>,
+    /// Every other field that HTTP/2 has too.
+    pub fields: HeaderMap,
+}
+
+/// Reads a head that [`crate::http::h1::encode`] wrote; what stands behind it is left alone.
+pub fn fields(head: Bytes) -> Lines {
+    let end = memchr::memchr(b'\r', &head).unwrap_or(head.len());
+    let mut lines = Lines { start: head.slice(..end), host: None, fields: HeaderMap::with_capacity(16) };
+    read(&head, (end + 2).min(head.len()), |id, name, value| match id {
+        HeaderId::Host => lines.host = Some(value),
+        HeaderId::Connection
+        | HeaderId::KeepAlive
+        | HeaderId::ProxyConnection
+        | HeaderId::TransferEncoding
+        | HeaderId::Upgrade
+        | HeaderId::Te => {}
+        _ => add(&mut lines.fields, name, value),
+    });
+    lines
+}
+
+/// Trailers from the lines that may pass.
+pub fn trailers(lines: &[u8]) -> HeaderMap {
+    let mut fields = HeaderMap::new();
+    let block = Bytes::copy_from_slice(lines);
+    read(&block, 0, |_, name, value| add(&mut fields, name, value));
+    fields
+}
+
+/// Every `name: value` line from `at` to an empty line or the end.
+fn read(block: &Bytes, mut at: usize, mut each: impl FnMut(HeaderId, &[u8], Bytes)) {
+    while let Some(length) = memchr::memchr(b'\r', &block[at..]) {
+        let line = &block[at..at + length];
+        let Some(colon) = memchr::memchr(b':', line) else { return };
+        let (mut start, mut end) = (at + colon + 1, at + length);
+        while start < end && matches!(block[start], b' ' | b'\t') {
+            start += 1;
+        }
+        while end > start && matches!(block[end - 1], b' ' | b'\t') {
+            end -= 1;
+        }
+        each(header_id(&line[..colon]), &line[..colon], block.slice(start..end));
+        at = (at + length + 2).min(block.len());
+    }
+}
+
+/// A name or value that HTTP/2 can't carry is left out; the encoder writes none.
+fn add(fields: &mut HeaderMap, name: &[u8], value: Bytes) {
+    if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_maybe_shared(value)) {
+        fields.append(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_become_fields_in_lower_case() {
+        let head = Bytes::from_static(b"POST /x?y HTTP/1.1\r\nHost: a\r\nX-A:  1 \r\nx-a: 2\r\nConnection: upgrade\r\nTransfer-Encoding: chunked\r\nEmpty:\r\n\r\nBody: x\r\n");
+        let lines = fields(head);
+        assert_eq!((&lines.start[..], lines.host.as_deref()), (&b"POST /x?y HTTP/1.1"[..], Some(&b"a"[..])));
+        let got: Vec<_> = lines.fields.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
+        assert_eq!(got, [("x-a", "1"), ("x-a", "2"), ("empty", "")]);
+    }
+
+    #[test]
+    fn trailers_from_lines() {
+        let t = trailers(b"grpc-status: 0\r\nGrpc-Message: a b\r\n");
+        assert_eq!(t.get("grpc-status").unwrap(), "0");
+        assert_eq!(t.get("grpc-message").unwrap(), "a b");
+        assert!(trailers(b"").is_empty());
+    }
+}
