@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::h1;
+use super::{h1, h2};
 use super::h1_downstream::H1;
 use super::port::{Place, Port};
 use crate::http::client::{ClientInfo, Scheme};
@@ -71,7 +71,8 @@ async fn plain(seat: Seat, stream: TcpStream, client: ClientInfo, http2: bool) {
     let conn = H1::new(stream, seat.local.clone(), seat.port.clone(), client, reset_on_close);
     match h1::serve(conn, http2).await {
         Ok(why) => seat.close(why),
-        Err(_) => seat.close(Close::Error),
+        // Boxed: an HTTP/1.1 connection shall not be as large as the other protocol's state.
+        Err(conn) => seat.close(Box::pin(h2::serve(conn)).await),
     }
 }
 
@@ -103,7 +104,11 @@ async fn handshake(seat: Seat, stream: TcpStream, peer: SocketAddr, address: Soc
 }
 
 async fn secure(seat: Seat, stream: Box<TlsStream<TcpStream>>, client: ClientInfo) {
+    let http2 = client.tls.as_ref().is_some_and(|tls| tls.alpn.as_deref() == Some(b"h2"));
     let conn = H1::new(stream, seat.local.clone(), seat.port.clone(), client, |stream| reset_on_close(stream.get_ref().0));
+    if http2 {
+        return seat.close(Box::pin(h2::serve(conn)).await);
+    }
     match h1::serve(conn, false).await {
         Ok(why) => seat.close(why),
         Err(_) => seat.close(Close::Error),

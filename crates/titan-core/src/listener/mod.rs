@@ -5,6 +5,8 @@ mod bind;
 mod connection;
 mod h1;
 mod h1_downstream;
+mod h2;
+mod h2_stream;
 mod port;
 mod spec;
 

@@ -14,7 +14,7 @@ use super::relay::Transfer;
 use crate::error::{ErrorKind, ProxyError, RetrySafety, Side};
 use crate::http::h1::encode::{self, Framing, RequestPlan};
 use crate::http::h1::framing::{self, BodyKind};
-use crate::http::head::{HeaderId, Method, RequestHead, Version};
+use crate::http::head::{HeaderId, Method, RequestHead};
 use crate::metrics::Try;
 use crate::pool::{Connect, Connection, connect};
 use crate::route::{Proxy, Route};
@@ -275,7 +275,7 @@ fn framings<'h, D: Downstream>(head: &'h RequestHead, down: &D, route: &Route) -
         BodyKind::None | BodyKind::Tunnel => Framing::None,
         BodyKind::Chunked | BodyKind::UntilClose => Framing::Chunked,
     };
-    let upgrade = if route.websocket.is_some() && head.version == Version::H11 { framing::upgrade(head) } else { None };
+    let upgrade = if route.websocket.is_some() { framing::upgrade(head) } else { None };
     (framing, upgrade)
 }
 
