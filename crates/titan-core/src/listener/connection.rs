@@ -14,9 +14,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::{h1, h2};
 use super::h1_downstream::H1;
 use super::port::{Place, Port};
+use super::{h1, h2};
 use crate::http::client::{ClientInfo, Scheme};
 use crate::metrics::Close;
 use crate::proxy::Local;

@@ -96,6 +96,8 @@ fn poll_next<S: AsyncRead + AsyncWrite + Unpin>(conn: &mut H1<S>, cx: &mut Conte
                         return Poll::Ready(Next::Request(kit));
                     }
                     Ok(None) => {}
+                    // A client of another protocol (an HTTP/2 one with a broken preface, say) can't read an answer.
+                    Err(error) if sniff && error.detail == parse::NOT_HTTP => return Poll::Ready(Next::End(Close::Error)),
                     Err(error) => return Poll::Ready(Next::Refuse(error)),
                 },
             }

@@ -14,6 +14,3 @@ pub use accept::accept;
 pub use bind::{BindError, bind};
 pub use port::{Open, Port};
 pub use spec::{Http2Settings, ListenerSpec, ListenerTimeouts};
-
-/// Whether this build serves HTTP/2. It is offered by ALPN only where it is.
-pub const HTTP2: bool = false;

@@ -30,12 +30,10 @@ pub(super) fn compile(config: &raw::Config, services: &Services, issues: &mut Ve
             issues.push(Issue::new(format!("{place}.limits.max_head"), "below 512 bytes no usual request fits"));
         }
         let tls = match &listener.tls {
-            Some(tls) => {
-                match take("", services.tls.server(&format!("{place}.tls"), tls, listener.http2 && crate::listener::HTTP2), issues) {
-                    Some(tls) => Some(tls),
-                    None => continue,
-                }
-            }
+            Some(tls) => match take("", services.tls.server(&format!("{place}.tls"), tls, listener.http2), issues) {
+                Some(tls) => Some(tls),
+                None => continue,
+            },
             None => None,
         };
         let (h2, timeouts, limits) = (&listener.h2, &listener.timeouts, &listener.limits);

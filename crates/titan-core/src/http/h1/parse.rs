@@ -126,6 +126,9 @@ pub fn response_from(bytes: &[u8]) -> Result<ResponseHead, ProxyError> {
     done.ok_or_else(|| Malformed("incomplete head").of_upstream())
 }
 
+/// Detail of the error for what has no HTTP version where one must be: another protocol, perhaps, to which an answer means nothing.
+pub const NOT_HTTP: &str = "malformed version";
+
 /// What an HTTP/2 client with prior knowledge sends first.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -230,14 +233,14 @@ fn scan_request(bytes: &[u8], head: &mut RequestHead, limits: &Limits) -> Scan<u
         Some(b' ') if !target.is_empty() => {}
         _ => return Err(Malformed("malformed request line")),
     }
-    let authority = parse_target(bytes, i, end, head)?;
+    let (start, stop) = (i, end);
     i = end + 1;
 
     let version = match bytes.get(i..i + 8) {
         Some(v) => v,
         None if b"HTTP/".starts_with(&bytes[i..(i + 5).min(bytes.len())]) => return Ok(None),
         None if bytes[i..].starts_with(b"HTTP/") => return Ok(None),
-        None => return Err(Malformed("malformed version")),
+        None => return Err(Malformed(NOT_HTTP)),
     };
     head.version = match version {
         b"HTTP/1.1" => Version::H11,
@@ -245,8 +248,11 @@ fn scan_request(bytes: &[u8], head: &mut RequestHead, limits: &Limits) -> Scan<u
         [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
             return Err(Other(ErrorKind::VersionNotSupported, "HTTP version not supported"));
         }
-        _ => return Err(Malformed("malformed version")),
+        v if v.starts_with(b"HTTP/") => return Err(Malformed("unreadable version")),
+        _ => return Err(Malformed(NOT_HTTP)),
     };
+    // After the version: what is not HTTP at all has no target to complain of.
+    let authority = parse_target(bytes, start, stop, head)?;
     i = some!(crlf(bytes, i + 8, "malformed request line"));
 
     let end = some!(scan_fields(bytes, i, head.version, &mut head.fields, &mut head.facts, limits));
