@@ -34,7 +34,6 @@ pub struct Registry {
 
 impl Registry {
     /// A registry without shards.
-    #[expect(clippy::new_without_default, reason = "there is one, and it is made on purpose")]
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             shards: Mutex::new(Vec::new()),

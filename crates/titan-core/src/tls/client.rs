@@ -129,7 +129,6 @@ impl<'a> Source<'a> {
         roots(path, text).map_err(|message| Issue::new(format!("{}.ca_path", self.place), message))
     }
 
-    #[expect(clippy::type_complexity, reason = "a chain and its key")]
     fn identity(&self) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>, Issue> {
         let (Some(cert), Some(key)) = (&self.cert, &self.key) else { return Ok(None) };
         let cert_path = self.raw.cert_path.as_deref().unwrap_or_default();
