@@ -17,6 +17,7 @@ pub mod config;
 pub mod error;
 pub mod explain;
 pub mod gateway;
+pub mod hook;
 pub mod http;
 pub mod listener;
 pub mod metrics;

@@ -66,6 +66,11 @@ impl Identity {
         self.claims.get("tier")?.as_str()
     }
 
+    /// Every claim.
+    pub fn claims(&self) -> &Value {
+        &self.claims
+    }
+
     /// A claim by path: the whole name first (names may hold dots), then level by level.
     pub fn claim(&self, path: &str) -> Option<&Value> {
         lookup(&self.claims, path)

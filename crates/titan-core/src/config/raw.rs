@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 mod auth;
 mod body;
+mod hook;
 mod listener;
 mod policy;
 mod route;
@@ -22,6 +23,7 @@ mod upstream;
 
 pub use auth::*;
 pub use body::*;
+pub use hook::*;
 pub use listener::*;
 pub use policy::*;
 pub use route::*;
@@ -116,7 +118,7 @@ pub struct AccessLog {
     /// Share of requests logged, 0.0–1.0. Errors (status ≥ 500) are always logged.
     #[serde(default = "one")]
     pub sample: f64,
-    /// `stdout` or an absolute path.
+    /// `stdout`, `stderr` or an absolute path.
     pub output: String,
     /// Rotate when the file reaches this many bytes; 0 = never.
     #[serde(default)]

@@ -13,12 +13,12 @@ mod table;
 mod tests;
 
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use parking_lot::Mutex;
 
 pub use scrape::{BackendGauge, Breaker, Gauges, ListenerGauge};
-pub use series::{Close, Done, Refusal, Shard, Try};
+pub use series::{Close, Done, HookOutcome, Refusal, Shard, Try};
 pub use table::Id;
 
 use table::Names;
@@ -75,6 +75,14 @@ impl Registry {
     pub fn json(&self, gauges: &Gauges) -> String {
         scrape::json(self, gauges)
     }
+}
+
+/// Names of hooks. For the process and not for a registry: hooks are compiled where there is none at hand, and names are few.
+static HOOKS: LazyLock<Names> = LazyLock::new(Names::default);
+
+/// Index of a hook's series.
+pub fn hook(name: &str) -> Id {
+    HOOKS.id(name)
 }
 
 thread_local! {

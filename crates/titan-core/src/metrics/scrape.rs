@@ -9,6 +9,8 @@
 //!   "policies": [{ "policy": "strict", "rejected": 0 }],
 //!   "listeners": [{ "listener": "http", "accepted": 0, "closed": { "clean": 0, "timeout": 0, "error": 0 },
 //!                   "refused": { "limit": 0, "address": 0, "shutdown": 0 }, "tls": { "full": 0, "resumed": 0, "failed": 0 } }],
+//!   "hooks": [{ "hook": "tenant", "outcomes": { "went_on": 0, "answered": 0, "told": 0, "failed": 0, "late": 0, "busy": 0, "gone": 0 },
+//!               "latency": […], "latency_sum_us": 0 }],
 //!   "errors": { "no_route": 3 },
 //!   "access_log": { "written": 0, "dropped": 0, "errors": 0 },
 //!   "gauges": { "generation": 1, "draining": false, "listeners": […], "backends": […], "certificates": […] } }
@@ -91,6 +93,7 @@ struct Scrape<'a> {
     upstreams: Vec<Upstream>,
     policies: Vec<Policy>,
     listeners: Vec<Listener>,
+    hooks: Vec<Hook>,
     errors: BTreeMap<&'static str, u64>,
     access_log: access_log::Counts,
     gauges: &'a Gauges,
@@ -144,6 +147,17 @@ struct Policy {
 }
 
 #[derive(Serialize, Default)]
+struct Hook {
+    hook: String,
+    outcomes: BTreeMap<&'static str, u64>,
+    #[serde(flatten)]
+    latency: Latency,
+}
+
+/// In the order of [`super::HookOutcome`].
+const OUTCOMES: [&str; 7] = ["went_on", "answered", "told", "failed", "late", "busy", "gone"];
+
+#[derive(Serialize, Default)]
 struct Listener {
     listener: String,
     accepted: u64,
@@ -181,6 +195,7 @@ pub(super) fn json(registry: &Registry, gauges: &Gauges) -> String {
         upstreams: upstreams(registry, &shards),
         policies: policies(registry, &shards),
         listeners: listeners(registry, &shards),
+        hooks: hooks(&shards),
         errors: errors(&shards),
         access_log: access_log::counts(),
         gauges,
@@ -248,6 +263,22 @@ fn policies(registry: &Registry, shards: &Shards) -> Vec<Policy> {
             add(&mut sum.rejected, &series.rejected);
         }
         list.extend(policy);
+    }
+    list
+}
+
+fn hooks(shards: &Shards) -> Vec<Hook> {
+    let mut list = Vec::new();
+    for (id, name) in super::HOOKS.all() {
+        let mut hook = None;
+        for series in shards.iter().filter_map(|shard| shard.hooks.used(id)) {
+            let sum = hook.get_or_insert_with(|| Hook { hook: name.to_string(), ..Hook::default() });
+            for (outcome, counter) in OUTCOMES.iter().zip(&series.outcomes) {
+                add(sum.outcomes.entry(outcome).or_default(), counter);
+            }
+            sum.latency.add(&series.latency);
+        }
+        list.extend(hook);
     }
     list
 }

@@ -62,6 +62,25 @@ pub enum Close {
     Error,
 }
 
+/// How a hook's call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HookOutcome {
+    /// The request goes on.
+    WentOn,
+    /// The hook answered.
+    Answered,
+    /// It was told and not asked (`onLog`).
+    Told,
+    /// It threw, or its reply was invalid.
+    Failed,
+    /// Its deadline came.
+    Late,
+    /// Too many calls were under way.
+    Busy,
+    /// No thread has it.
+    Gone,
+}
+
 /// Series of one shard. Only its thread writes.
 #[derive(Default)]
 pub struct Shard {
@@ -69,6 +88,7 @@ pub struct Shard {
     pub(super) upstreams: Table<UpstreamSeries>,
     pub(super) policies: Table<PolicySeries>,
     pub(super) listeners: Table<ListenerSeries>,
+    pub(super) hooks: Table<HookSeries>,
     pub(super) stages: Stages,
 }
 
@@ -130,6 +150,15 @@ impl Shard {
     /// A rate limit (or another limiting policy) turned a request away.
     pub fn limited(&self, policy: Id) {
         self.policies.get(policy).rejected.inc();
+    }
+
+    /// A hook's call has ended.
+    pub fn hook(&self, hook: Id, outcome: HookOutcome, took: Duration) {
+        let series = self.hooks.get(hook);
+        series.outcomes[outcome as usize].inc();
+        if matches!(outcome, HookOutcome::WentOn | HookOutcome::Answered | HookOutcome::Failed | HookOutcome::Late) {
+            series.latency.observe(took);
+        }
     }
 
     /// A connection was accepted.
@@ -200,6 +229,14 @@ pub(super) struct UpstreamSeries {
 #[derive(Default)]
 pub(super) struct PolicySeries {
     pub(super) rejected: Counter,
+}
+
+/// Series of a hook.
+#[derive(Default)]
+pub(super) struct HookSeries {
+    /// By [`HookOutcome`].
+    pub(super) outcomes: [Counter; 7],
+    pub(super) latency: Histogram,
 }
 
 /// Series of a listener.

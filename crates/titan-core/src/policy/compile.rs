@@ -16,6 +16,7 @@ use super::step::Step;
 use super::{Chain, Rejections, Services};
 use crate::config::raw::PolicyKind;
 use crate::config::{Issue, raw};
+use crate::hook::Hook;
 
 /// The compiled policies of one configuration, in its order.
 #[derive(Debug, Clone, Default)]
@@ -38,7 +39,7 @@ type Steps = SmallVec<[Step; 2]>;
 
 impl Policies {
     /// The chain of the policies at `indices` (a route's, or the global ones), put in the order of stages. Of several policies of one type the
-    /// first is taken; header rules are taken all, in the order of `indices`.
+    /// first is taken; hooks and header rules are taken all, in the order of `indices`.
     pub fn chain(&self, indices: &[usize]) -> Chain {
         let mut steps: Vec<Step> = self.taken(indices).into_iter().flat_map(|p| p.steps.iter().cloned()).collect();
         steps.sort_by_key(Step::order);
@@ -63,7 +64,7 @@ impl Policies {
         let mut taken = SmallVec::<[&Compiled; 8]>::new();
         for policy in indices.iter().filter_map(|&i| self.list.get(i)) {
             let kind = std::mem::discriminant(&policy.raw.kind);
-            let repeats = matches!(policy.raw.kind, PolicyKind::Headers(_));
+            let repeats = matches!(policy.raw.kind, PolicyKind::Headers(_) | PolicyKind::Hook(_));
             if repeats || taken.iter().all(|p| std::mem::discriminant(&p.raw.kind) != kind) {
                 taken.push(policy);
             }
@@ -118,6 +119,7 @@ impl Compiler<'_> {
                 smallvec![Step::Concurrency(Arc::new(Concurrency::compile(name, raw, before, rejected.clone(), issues)))]
             }
             PolicyKind::Cors(raw) => smallvec![Step::Cors(Arc::new(Cors::compile(name, raw, issues)))],
+            PolicyKind::Hook(raw) => smallvec![Step::Hook(Arc::new(Hook::compile(name, raw, issues)))],
             PolicyKind::Headers(raw) => smallvec![Step::Headers(Arc::new(Headers::compile(name, raw, issues)))],
             PolicyKind::Auth(raw) => {
                 let before =

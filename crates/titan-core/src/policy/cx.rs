@@ -4,11 +4,13 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::concurrency::Permit;
 use super::limit::Readings;
 use crate::auth::Identity;
+use crate::hook::{Context, Rewrite};
 use crate::http::client::ClientInfo;
 use crate::http::head::{RequestHead, ResponseHead, Span};
 use crate::http::ops::HeaderOps;
@@ -85,6 +87,17 @@ pub struct PolicyState {
     pub(super) permits: Permits,
     /// Query parameters that carry a credential.
     pub(super) hidden: SmallVec<[Arc<str>; 1]>,
+    pub(super) hooked: Hooked,
+}
+
+/// What hooks left behind.
+#[derive(Debug, Default)]
+pub(super) struct Hooked {
+    /// Attached object.
+    pub(super) context: Option<Context>,
+    pub(super) rewrite: Option<Box<Rewrite>>,
+    /// Body that was read for a hook.
+    pub(super) body: Option<Bytes>,
 }
 
 /// Places in flight that an exchange holds. A tunnel that outlives its exchange takes them along.
@@ -98,6 +111,12 @@ impl PolicyState {
         self.readings.clear();
         self.permits.clear();
         self.hidden.clear();
+        self.hooked = Hooked::default();
+    }
+
+    /// Where hooks want the request to go instead.
+    pub fn rewrite(&self) -> Option<&Rewrite> {
+        self.hooked.rewrite.as_deref()
     }
 
     /// Names of the query parameters that carry a credential: they are not forwarded, and logs mask their values.

@@ -18,6 +18,7 @@ mod credential;
 mod cx;
 mod forward_auth;
 mod headers;
+mod hooks;
 pub mod ip;
 mod limit;
 mod services;
@@ -36,6 +37,7 @@ pub use cx::{Permits, PolicyState, RequestCx, RequestView, ResponseCx};
 pub use services::Services;
 use step::Step;
 
+use crate::hook::Returned;
 use crate::http::answer::Answer;
 use crate::http::head::{HeaderId, Method, RequestHead};
 use crate::http::ops::HeaderOps;
@@ -92,6 +94,7 @@ enum Outcome {
     Password(crate::auth::basic::Outcome),
     /// The external service answered, or why it did not.
     Forwarded(Result<crate::auth::fetch::Reply, String>),
+    Hook(Returned),
 }
 
 impl Chain {

@@ -10,7 +10,8 @@ use super::forward_auth::ForwardAuth;
 use super::headers::Headers;
 use super::ip::IpFilter;
 use super::limit::{RateLimit, Stage};
-use super::{Flow, Outcome, RequestCx, ResponseCx};
+use super::{Flow, Outcome, RequestCx, ResponseCx, hooks};
+use crate::hook::Hook;
 use crate::http::answer::Answer;
 use crate::http::ops::HeaderOps;
 
@@ -25,6 +26,7 @@ pub(super) enum Step {
     ForwardAuth(Arc<ForwardAuth>),
     Authorize(Arc<Authorize>),
     LateLimit(Arc<RateLimit>),
+    Hook(Arc<Hook>),
     Headers(Arc<Headers>),
 }
 
@@ -40,6 +42,7 @@ impl Step {
             Step::ForwardAuth(_) => 5,
             Step::Authorize(_) => 6,
             Step::LateLimit(_) => 7,
+            Step::Hook(_) => 9,
             Step::Headers(_) => 10,
         }
     }
@@ -54,13 +57,14 @@ impl Step {
             Step::Authenticate(_) => "auth",
             Step::ForwardAuth(_) => "forward_auth",
             Step::Authorize(_) => "authorize",
+            Step::Hook(_) => "hook",
             Step::Headers(_) => "headers",
         }
     }
 
     /// Whether its refusals are counted.
     pub(super) fn rejects(&self) -> bool {
-        !matches!(self, Step::Cors(_) | Step::Headers(_))
+        !matches!(self, Step::Cors(_) | Step::Hook(_) | Step::Headers(_))
     }
 
     pub(super) fn request(&self, cx: &mut RequestCx<'_>) -> Flow {
@@ -73,6 +77,7 @@ impl Step {
             Step::ForwardAuth(p) => return p.request(cx),
             Step::Authorize(p) => p.request(cx),
             Step::LateLimit(p) => p.request(Stage::Late, cx),
+            Step::Hook(hook) => return hooks::request(hook, cx),
             Step::Headers(p) => {
                 p.request(cx);
                 None
@@ -86,6 +91,7 @@ impl Step {
             (Step::Authenticate(p), Outcome::Again) => p.request(cx, true),
             (Step::Authenticate(p), Outcome::Password(outcome)) => answer(p.password(cx, outcome)),
             (Step::ForwardAuth(p), Outcome::Forwarded(reply)) => answer(p.reply(cx, reply)),
+            (Step::Hook(hook), Outcome::Hook(returned)) => hooks::returned(hook, returned, cx),
             (step, _) => {
                 debug_assert!(false, "{} was resumed with another step's outcome", step.kind());
                 let message = "The request could not be checked";
@@ -100,7 +106,12 @@ impl Step {
             // Both stages of one policy tell the same readings: the second time nothing changes.
             Step::EarlyLimit(p) | Step::LateLimit(p) => p.response(cx, ops),
             Step::Headers(p) => p.response(cx, ops),
-            Step::IpFilter(_) | Step::Concurrency(_) | Step::Authenticate(_) | Step::ForwardAuth(_) | Step::Authorize(_) => {}
+            Step::IpFilter(_)
+            | Step::Concurrency(_)
+            | Step::Authenticate(_)
+            | Step::ForwardAuth(_)
+            | Step::Authorize(_)
+            | Step::Hook(_) => {}
         }
     }
 }

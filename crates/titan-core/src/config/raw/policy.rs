@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Auth, Authorize, ForwardAuth};
+use super::{Auth, Authorize, ForwardAuth, Hook};
 
 /// A policy with the key under which its state survives a reload.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -17,7 +17,7 @@ pub struct Policy {
     pub kind: PolicyKind,
 }
 
-/// Kinds of policy: `{"name": …, "type": "rate_limit", "config": {…}}`. At most one of a type in a chain, `headers` excepted.
+/// Kinds of policy: `{"name": …, "type": "rate_limit", "config": {…}}`. At most one of a type in a chain, `hook` and `headers` excepted.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type", content = "config")]
 pub enum PolicyKind {
@@ -35,6 +35,8 @@ pub enum PolicyKind {
     ForwardAuth(ForwardAuth),
     /// May it?
     Authorize(Authorize),
+    /// A function of the user's, in JavaScript.
+    Hook(Hook),
     /// Headers added, set or removed.
     Headers(Headers),
 }

@@ -80,6 +80,8 @@ pub(super) fn open(raw: &raw::AccessLog) -> Result<Arc<Sink>, String> {
     }
     let output = if raw.output == "stdout" {
         Output::Stdout
+    } else if raw.output == "stderr" {
+        Output::Stderr
     } else {
         let path = PathBuf::from(&raw.output);
         let (file, size) = open_file(&path).map_err(|error| format!("the access log {} cannot be opened: {error}", raw.output))?;
@@ -182,6 +184,7 @@ pub fn flush() {
 
 enum Output {
     Stdout,
+    Stderr,
     File { path: PathBuf, file: File, size: u64 },
 }
 
@@ -222,6 +225,7 @@ impl Writer {
         let rotation = *self.settings.lock();
         match &mut self.output {
             Output::Stdout => write_all(&mut io::stdout().lock(), bytes),
+            Output::Stderr => write_all(&mut io::stderr().lock(), bytes),
             Output::File { path, file, size } => {
                 if rotation.bytes > 0 && *size > 0 && *size + bytes.len() as u64 > rotation.bytes {
                     match rotate(path, rotation.files).and_then(|()| open_file(path)) {
