@@ -129,6 +129,7 @@ impl Shard {
     async fn run(self, first: Publication, mut mail: mpsc::UnboundedReceiver<Mail>, ready: oneshot::Sender<io::Result<()>>) {
         tokio::task::spawn_local(self.local.timers.clone().drive());
         tokio::task::spawn_local(sweep(self.local.clone()));
+        tokio::task::spawn_local(crate::metrics::access_log::flusher());
         let opened = first.open.into_iter().try_for_each(|opening| self.open(opening));
         let failed = opened.is_err();
         let _ = ready.send(opened);

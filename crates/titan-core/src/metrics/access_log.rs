@@ -35,7 +35,7 @@ use std::time::{Duration, SystemTime};
 use crate::http::head::RequestHead;
 
 pub use plan::AccessLog;
-pub use sink::{Counts, counts, flush};
+pub use sink::{Counts, counts, flush, flusher};
 
 /// What is known of a request at its end.
 #[derive(Debug, Clone, Copy)]

@@ -10,8 +10,16 @@ use crate::http::ops::HeaderOps;
 
 /// Begins a request hook's call.
 pub(super) fn request(hook: &Arc<Hook>, cx: &mut RequestCx<'_>) -> Flow {
+    if hook.response_body() > 0 && hook.wants(Point::Response, &cx.req) {
+        // A hook reads text, not what a coding made of it.
+        cx.request_ops.set("accept-encoding", "identity");
+    }
     if !hook.wants(Point::Request, &cx.req) {
         return Flow::Continue;
+    }
+    if hook.request_body() > 0 && cx.state.hooked.body.is_none() {
+        // The chain puts the step in.
+        return Flow::Body(0, hook.request_body());
     }
     let extra = Extra { request_body: cx.state.hooked.body.as_deref(), ..Extra::default() };
     match hook.call(Point::Request, &cx.req, cx.state.identity.as_deref(), cx.state.hooked.context.as_ref(), &extra) {
@@ -49,11 +57,6 @@ impl Chain {
     /// Whether a hook is called at a point for any request. Costs nothing to ask.
     pub fn has_hooks(&self, point: Point) -> bool {
         self.hook_list().any(|hook| hook.has(point))
-    }
-
-    /// Bytes of the request's body that hooks want to see of this request; 0 = none.
-    pub fn hook_body(&self, req: &RequestView<'_>) -> usize {
-        self.hook_list().filter(|hook| hook.wants(Point::Request, req)).map(|hook| hook.request_body()).max().unwrap_or(0)
     }
 
     /// Bytes of the answer's body that hooks want to see; 0 = none.

@@ -65,6 +65,8 @@ pub enum Flow {
     Continue,
     /// Answer with this; [`Chain::response`] still runs on it.
     Answer(Answer),
+    /// The step wants the request's body, up to so many bytes: read it, [keep](PolicyState::set_body) it, then [`Chain::request_from`].
+    Body(usize, usize),
     /// A step waits for something outside: await the future, then call [`Chain::resume`].
     Wait(Waiting),
 }
@@ -113,6 +115,11 @@ impl Chain {
         self.steps_from(0, cx)
     }
 
+    /// Goes on at a step, after a [`Flow::Body`].
+    pub fn request_from(&self, step: usize, cx: &mut RequestCx<'_>) -> Flow {
+        self.steps_from(step, cx)
+    }
+
     /// Goes on after a [`Flow::Wait`].
     pub fn resume(&self, cx: &mut RequestCx<'_>, step: usize, resume: Resume) -> Flow {
         match self.steps[step].resume(cx, resume.0) {
@@ -128,6 +135,11 @@ impl Chain {
             match flow {
                 Flow::Continue => return None,
                 Flow::Answer(answer) => return Some(answer),
+                // Here nobody can read it.
+                Flow::Body(step, _) => {
+                    cx.state.set_body(bytes::Bytes::new());
+                    flow = self.request_from(step, cx);
+                }
                 Flow::Wait(wait) => {
                     let (step, future) = wait.into_parts();
                     flow = self.resume(cx, step, future.await);
@@ -159,6 +171,7 @@ impl Chain {
 fn placed(flow: Flow, at: usize) -> Flow {
     match flow {
         Flow::Wait(wait) => Flow::Wait(Waiting { step: at, ..wait }),
+        Flow::Body(_, limit) => Flow::Body(at, limit),
         other => other,
     }
 }

@@ -166,17 +166,10 @@ impl<'l> Exchange<'l> {
         self.route_in(snapshot).map_or(&snapshot.fallback, |route| &route.chain)
     }
 
-    /// Collects the response edits of policies for an answer of this status. Called once an answer.
-    pub fn edit_response(&mut self, status: u16) {
-        let snapshot = self.snapshot.clone();
-        let chain = self.chain_in(&snapshot);
-        if chain.is_empty() {
-            return;
-        }
-        let mut ops = std::mem::take(&mut self.kit.response_ops);
-        let route = self.route_in(&snapshot);
-        let head = self.head();
-        let req = RequestView {
+    /// What policies see of the request.
+    pub fn view<'s>(&'s self, snapshot: &'s Held) -> RequestView<'s> {
+        let (head, route) = (self.head(), self.route_in(snapshot));
+        RequestView {
             head,
             path: self.path(),
             query: head.raw_query(),
@@ -186,7 +179,18 @@ impl<'l> Exchange<'l> {
             param_names: route.map_or(&[], |route| &route.param_names),
             param_spans: &self.params.spans,
             request_id: &self.ids.request_id,
-        };
+        }
+    }
+
+    /// Collects the response edits of policies for an answer of this status. Called once an answer.
+    pub fn edit_response(&mut self, status: u16) {
+        let snapshot = self.snapshot.clone();
+        let chain = self.chain_in(&snapshot);
+        if chain.is_empty() {
+            return;
+        }
+        let mut ops = std::mem::take(&mut self.kit.response_ops);
+        let req = self.view(&snapshot);
         chain.response(&ResponseCx { req, status, upstream: self.kit.response.as_ref(), state: &self.kit.policy }, &mut ops);
         self.kit.response_ops = ops;
     }
@@ -202,34 +206,27 @@ impl<'l> Exchange<'l> {
         if chain.is_empty() {
             return Ok(None);
         }
-        let route = self.route_in(snapshot);
-        let Kit { request, request_ops, policy, path: own_path, .. } = &mut *self.kit;
-        let head = request.as_ref().expect("an exchange has a head to its end");
-        let req = RequestView {
-            head,
-            path: self.path.of(head, own_path),
-            query: head.raw_query(),
-            client: &self.client,
-            route: route.map_or("", |route| &route.name),
-            route_index: self.route.map_or(u32::MAX, |index| index as u32),
-            param_names: route.map_or(&[], |route| &route.param_names),
-            param_spans: &self.params.spans,
-            request_id: &self.ids.request_id,
-        };
-        let mut cx = RequestCx { req, request_ops, state: policy };
-        let mut flow = chain.request(&mut cx);
+        let mut at = None;
         loop {
-            match flow {
-                Flow::Continue => return Ok(None),
-                Flow::Answer(answer) => return Ok(Some(answer)),
-                Flow::Wait(wait) => {
-                    let (step, future) = wait.into_parts();
-                    let learned = match guard(down, self.local, self.deadline, future).await {
-                        Ok(learned) => learned,
-                        Err(Cut::Gone) => return Err(gone()),
-                        Err(Cut::Late) => return Err(out_of_time()),
-                    };
-                    flow = chain.resume(&mut cx, step, learned);
+            // Edits and state are taken out, so that the body can be read in between.
+            let mut request_ops = std::mem::take(&mut self.kit.request_ops);
+            let mut state = std::mem::take(&mut self.kit.policy);
+            let admitted = {
+                let mut cx = RequestCx { req: self.view(snapshot), request_ops: &mut request_ops, state: &mut state };
+                let flow = match at {
+                    None => chain.request(&mut cx),
+                    Some(step) => chain.request_from(step, &mut cx),
+                };
+                settle(chain, flow, &mut cx, down, self.local, self.deadline).await
+            };
+            (self.kit.request_ops, self.kit.policy) = (request_ops, state);
+            match admitted? {
+                Admitted::Continue => return Ok(None),
+                Admitted::Answer(answer) => return Ok(Some(answer)),
+                Admitted::Body(step, limit) => {
+                    let body = super::hooks::read_request(self, down, limit).await?;
+                    self.kit.policy.set_body(body);
+                    at = Some(step);
                 }
             }
         }
@@ -241,6 +238,41 @@ impl<'l> Exchange<'l> {
             Cut::Gone => gone(),
             Cut::Late if self.deadline <= clock::now() => out_of_time(),
             Cut::Late => late(),
+        }
+    }
+}
+
+/// What the request side of a chain came to.
+enum Admitted {
+    Continue,
+    Answer(Answer),
+    /// The step wants the request's body, up to so many bytes.
+    Body(usize, usize),
+}
+
+/// Waits for what the steps of a chain wait for.
+async fn settle<D: Downstream>(
+    chain: &Chain,
+    mut flow: Flow,
+    cx: &mut RequestCx<'_>,
+    down: &mut D,
+    local: &Local,
+    deadline: u64,
+) -> Result<Admitted, ProxyError> {
+    loop {
+        match flow {
+            Flow::Continue => return Ok(Admitted::Continue),
+            Flow::Answer(answer) => return Ok(Admitted::Answer(answer)),
+            Flow::Body(step, limit) => return Ok(Admitted::Body(step, limit)),
+            Flow::Wait(wait) => {
+                let (step, future) = wait.into_parts();
+                let learned = match guard(down, local, deadline, future).await {
+                    Ok(learned) => learned,
+                    Err(Cut::Gone) => return Err(gone()),
+                    Err(Cut::Late) => return Err(out_of_time()),
+                };
+                flow = chain.resume(cx, step, learned);
+            }
         }
     }
 }

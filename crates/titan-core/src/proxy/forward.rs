@@ -47,12 +47,17 @@ pub async fn forward<D: Downstream>(
     let retry = &upstream.retry;
     let mut tried = SmallVec::<[u64; 4]>::new();
     let mut transfer = Transfer::new(down, if retry.max == 0 { 0 } else { retry.max_body });
+    if !x.kit.replay.is_empty() {
+        // A hook has read the body.
+        transfer.rewind(down, true);
+    }
     let mut refresh = false;
+    let backend = x.kit.policy.rewrite().and_then(|rewrite| rewrite.backend.clone());
     if retry.max != 0 {
         upstream.budget.request(clock::now());
     }
     loop {
-        let input = PickInput { client: x.client.ip, head: x.head(), path: x.path(), exclude: &tried };
+        let input = PickInput { client: x.client.ip, head: x.head(), path: x.path(), exclude: &tried, only: backend.as_deref() };
         let mut picked = upstream.pick(&input).map_err(unavailable)?;
         let endpoint = picked.endpoint().clone();
         let result = attempt(x, snapshot, down, route, proxy, upstream, &mut picked, &mut transfer, refresh).await;
@@ -142,14 +147,23 @@ async fn attempt<D: Downstream>(
     };
     let (framing, upgrade) = framings(x.head(), down, route);
     let query = x.head().raw_query();
-    let target = proxy.forward(x.path(), &x.params, query)?;
+    let mut target = proxy.forward(x.path(), &x.params, query)?;
+    if let Some(rewrite) = x.kit.policy.rewrite() {
+        if let Some(path) = &rewrite.path {
+            target.path = path.as_slice().into();
+        }
+        if let Some(query) = &rewrite.query {
+            target.query = (!query.is_empty()).then_some(query.as_slice().into());
+        }
+    }
     let plan = RequestPlan {
         path: &target.path,
         query: target.query.as_deref(),
         host: upstream.host_for(&endpoint, x.head().authority_bytes()),
         framing,
         upgrade,
-        expect: down.body() != BodyKind::None,
+        // With a body that was read already, nothing is left to be expected.
+        expect: down.body() != BodyKind::None && x.kit.replay.is_empty(),
         trailers: framing == Framing::Chunked,
         ops: &x.kit.request_ops,
         forwarding: &snapshot.forwarding,

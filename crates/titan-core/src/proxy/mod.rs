@@ -4,6 +4,7 @@ mod builtin;
 mod downstream;
 mod exchange;
 mod forward;
+mod hooks;
 mod kit;
 mod leg;
 mod local;
@@ -114,6 +115,8 @@ async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Afte
     x.deadline = after(route.and_then(|route| route.timeout));
     x.max_body = route.and_then(|route| route.max_body).unwrap_or(x.max_body);
     if let Some(answer) = x.admit(&snapshot, down).await? {
+        let refused = answer.status >= 400 && answer.stage != "hook";
+        let answer = if refused { hooks::error(x, down, answer, "a policy of the route refused the request").await } else { answer };
         return reply(x, down, answer).await;
     }
     let Some(route) = route else {
@@ -128,14 +131,20 @@ async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Afte
 
     // Answered here, or by an upstream.
     let proxy = match &route.action {
-        Action::Fixed(answer) => return reply(x, down, answer.clone()).await,
+        Action::Fixed(answer) => return own(x, &snapshot, down, answer.clone()).await,
         Action::Redirect(redirect) => {
             let location = redirect.location(x.path(), &x.params, x.head().raw_query());
-            return reply(x, down, builtin::redirect(redirect.status, &location)).await;
+            return own(x, &snapshot, down, builtin::redirect(redirect.status, &location)).await;
         }
         Action::Proxy(proxy) => proxy,
     };
-    let upstream = proxy.choose(x.head(), x.client.ip).clone();
+    let upstream =
+        match x.kit.policy.rewrite().and_then(|rewrite| rewrite.upstream.as_deref()) {
+            Some(name) => snapshot.upstreams.iter().find(|upstream| *upstream.name == *name).cloned().ok_or_else(|| {
+                ProxyError::gateway(ErrorKind::Internal, format!("a hook chose the upstream {name:?}, which does not exist"))
+            })?,
+            None => proxy.choose(x.head(), x.client.ip).clone(),
+        };
     x.notes.upstream = Some(upstream.clone());
     let tunnel = tunnel::admit(x, route)?;
     let Answered { mut leg, mut transfer, picked } = forward(x, &snapshot, down, route, proxy, &upstream).await?;
@@ -147,6 +156,19 @@ async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Afte
     let reusable = framing::response_keep_alive(head, body);
     if body == BodyKind::Tunnel && tunnel.is_none() {
         return Err(ProxyError::upstream(ErrorKind::BadUpstreamResponse, RetrySafety::Never, "the backend changed protocols unasked"));
+    }
+    let looks_at_body =
+        if body.is_empty() || body == BodyKind::Tunnel { 0 } else { x.chain_in(&snapshot).hook_response_body(&x.view(&snapshot)) };
+    if looks_at_body > 0 {
+        leg.begin_body(body);
+        let answer = hooks::whole_response(x, &snapshot, down, &mut leg, &upstream, looks_at_body).await?;
+        drop((leg, picked));
+        return reply(x, down, answer).await;
+    }
+    if let Some(answer) = hooks::response(x, &snapshot, down, status).await? {
+        // The backend's answer is thrown away, and its connection with it.
+        drop((leg, picked));
+        return reply(x, down, answer).await;
     }
     x.edit_response(status);
     if let Some(cookie) = upstream.sticky_cookie(&picked, x.head(), x.client.tls.is_some()) {
@@ -172,6 +194,12 @@ async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Afte
         x.local.pool.borrow_mut().checkin(picked.endpoint(), connection, upstream.pool.max_idle, upstream.pool.idle_timeout);
     }
     Ok(if transfer.is_uploaded() { After::Next } else { After::Linger })
+}
+
+/// Sends the answer of a route that answers by itself.
+async fn own<D: Downstream>(x: &mut Exchange<'_>, snapshot: &Held, down: &mut D, answer: Answer) -> Result<After, ProxyError> {
+    let answer = hooks::response(x, snapshot, down, answer.status).await?.unwrap_or(answer);
+    reply(x, down, answer).await
 }
 
 /// Sends an answer of Titan's own, with the edits of policies.

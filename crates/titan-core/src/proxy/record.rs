@@ -28,6 +28,7 @@ pub(super) fn close<D: Downstream>(x: &Exchange<'_>, down: &D) {
         bytes_out: notes.bytes_out,
         stage: notes.stage,
     });
+    super::hooks::log(x, status);
     let Some(log) = &x.snapshot.access_log else { return };
     let tls = x.client.tls.as_deref();
     log.write(&Entry {

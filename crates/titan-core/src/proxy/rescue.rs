@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use super::downstream::{Downstream, Reply};
 use super::exchange::Exchange;
-use super::{After, reply};
+use super::{After, hooks, reply};
 use crate::error::{ErrorKind, ProxyError, Side};
 use crate::http::answer::{Answer, json_string};
 use crate::http::head::Method;
@@ -85,6 +85,7 @@ pub(super) async fn rescue<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, er
     if form.status == 503 {
         answer.headers.set("retry-after", "1");
     }
+    let answer = hooks::error(x, down, answer, &error.detail).await;
     // The rest of the connection can't be trusted, or is not worth waiting for.
     if matches!(error.kind, ErrorKind::BadRequest | ErrorKind::ClientTimeout | ErrorKind::ShuttingDown | ErrorKind::BodyTooLarge) {
         down.close_after();

@@ -169,6 +169,11 @@ impl Status {
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Endpoint {
+    /// Whether a hook's choice means this endpoint: its backend as configured, or its address.
+    pub fn is_named(&self, name: &str) -> bool {
+        *self.backend == *name || name.parse() == Ok(self.addr)
+    }
+
     /// An endpoint of which nothing is known yet: it counts as healthy until a check says otherwise.
     pub fn new(identity: Identity, max_connections: u32, max_waiters: usize, shared: Arc<Shared>) -> Arc<Self> {
         Arc::new(Self {

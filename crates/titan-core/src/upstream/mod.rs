@@ -91,6 +91,8 @@ pub struct PickInput<'a> {
     pub path: &'a [u8],
     /// Ids of endpoints that this request already tried: chosen again only when no other is left.
     pub exclude: &'a [u64],
+    /// Only this backend will do: `host:port` as configured, or an endpoint's address.
+    pub only: Option<&'a str>,
 }
 
 /// A chosen endpoint: counts as in flight until dropped.
@@ -349,7 +351,7 @@ impl Upstream {
         let mut refused: SmallVec<[usize; 4]> = SmallVec::new();
         loop {
             // In order: one that was not tried and has a connection to spare, one that was not tried, any.
-            let free = |at: usize| !refused.contains(&at);
+            let free = |at: usize| !refused.contains(&at) && input.only.is_none_or(|only| view.candidates[at].is_named(only));
             let fresh = |at: usize| free(at) && !input.exclude.contains(&view.candidates[at].id);
             let spare = |at: usize| fresh(at) && (self.protocol != Protocol::Http1 || !view.candidates[at].is_full());
             let at = self

@@ -52,7 +52,7 @@ fn upstream(balance: Balance, weights: &[u32]) -> Upstream {
 
 fn pick_as(upstream: &Upstream, client: &str, headers: &[(&str, &str)], exclude: &[u64]) -> Result<Picked, ErrorKind> {
     let head = head("GET", "/", headers);
-    upstream.pick(&PickInput { client: client.parse().unwrap(), head: &head, path: b"/", exclude })
+    upstream.pick(&PickInput { client: client.parse().unwrap(), head: &head, path: b"/", exclude, only: None })
 }
 
 fn pick(upstream: &Upstream) -> Result<Picked, ErrorKind> {

@@ -17,6 +17,8 @@ use crate::config::raw;
 
 /// A shard's buffer is handed over at this size, or by [`flush`].
 const CHUNK: usize = 32 << 10;
+/// Lines wait at most this long.
+const FLUSH: Duration = Duration::from_millis(100);
 /// Chunks on their way. With full chunks this is 8 MiB; then lines are dropped.
 const QUEUE: usize = 256;
 
@@ -136,10 +138,11 @@ struct Pending {
     sink: Option<Arc<Sink>>,
     lines: u64,
     bytes: Vec<u8>,
+    flusher: Option<std::task::Waker>,
 }
 
 thread_local! {
-    static PENDING: RefCell<Pending> = const { RefCell::new(Pending { sink: None, lines: 0, bytes: Vec::new() }) };
+    static PENDING: RefCell<Pending> = const { RefCell::new(Pending { sink: None, lines: 0, bytes: Vec::new(), flusher: None }) };
 }
 
 impl Pending {
@@ -158,6 +161,22 @@ impl Drop for Pending {
     }
 }
 
+/// Hands this thread's lines over a moment after the first of them was written. A shard runs it beside its connections; it sleeps while
+/// nothing is logged.
+pub async fn flusher() {
+    loop {
+        std::future::poll_fn(|cx| {
+            PENDING.with_borrow_mut(|pending| {
+                pending.flusher = Some(cx.waker().clone());
+                if pending.lines > 0 { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+            })
+        })
+        .await;
+        tokio::time::sleep(FLUSH).await;
+        flush();
+    }
+}
+
 /// Appends a line to this thread's buffer.
 pub(super) fn append(sink: &Arc<Sink>, write: impl FnOnce(&mut Vec<u8>)) {
     PENDING.with_borrow_mut(|pending| {
@@ -167,13 +186,18 @@ pub(super) fn append(sink: &Arc<Sink>, write: impl FnOnce(&mut Vec<u8>)) {
         }
         write(&mut pending.bytes);
         pending.lines += 1;
+        if pending.lines == 1
+            && let Some(flusher) = &pending.flusher
+        {
+            flusher.wake_by_ref();
+        }
         if pending.bytes.len() >= CHUNK {
             pending.hand_over();
         }
     });
 }
 
-/// Hands this thread's lines to the writer. A shard calls it on a slow tick (100 ms) and before it ends.
+/// Hands this thread's lines to the writer. [`flusher`] calls it.
 pub fn flush() {
     PENDING.with_borrow_mut(|pending| {
         pending.hand_over();
