@@ -12,7 +12,10 @@ use titan_core::upstream::change::{Change, ChangeKind};
 use titan_core::upstream::state;
 use titan_core::upstream::supervisor::Supervisor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
+
+#[path = "support/dns.rs"]
+mod dns;
 
 fn snapshot(upstream: &str, dns: &str) -> Snapshot {
     let json = format!(
@@ -166,42 +169,6 @@ fn grpc_checks_ask_the_health_service() {
     assert!(aux.told(ChangeKind::Unhealthy).unwrap().ends_with("NOT_SERVING"));
 }
 
-/// A DNS server of one kind of answer: what `answer` says for a name and type (1 = A, 28 = AAAA, 33 = SRV), with a TTL of one second.
-/// `None` = SERVFAIL, an empty list = no such record.
-fn dns(aux: &Aux, answer: impl Fn(&str, u16) -> Option<Vec<Vec<u8>>> + Send + 'static) -> String {
-    let socket = aux.runtime.block_on(UdpSocket::bind("127.0.0.1:0")).unwrap();
-    let address = socket.local_addr().unwrap();
-    aux.runtime.spawn(async move {
-        let mut buf = [0; 1500];
-        while let Ok((length, from)) = socket.recv_from(&mut buf).await {
-            let query = &buf[..length];
-            let (mut at, mut name) = (12, String::new());
-            while query[at] != 0 {
-                let label = &query[at + 1..at + 1 + usize::from(query[at])];
-                name += &format!("{}.", String::from_utf8_lossy(label));
-                at += 1 + label.len();
-            }
-            let kind = u16::from_be_bytes([query[at + 1], query[at + 2]]);
-            let records = answer(name.trim_end_matches('.'), kind);
-            let mut reply = query[..2].to_vec();
-            reply.extend_from_slice(&[0x81, if records.is_none() { 0x82 } else { 0x80 }, 0, 1]);
-            let records = records.unwrap_or_default();
-            reply.extend_from_slice(&(records.len() as u16).to_be_bytes());
-            reply.extend_from_slice(&[0, 0, 0, 0]);
-            reply.extend_from_slice(&query[12..at + 5]);
-            for data in records {
-                reply.extend_from_slice(&[0xc0, 12]);
-                reply.extend_from_slice(&kind.to_be_bytes());
-                reply.extend_from_slice(&[0, 1, 0, 0, 0, 1]);
-                reply.extend_from_slice(&(data.len() as u16).to_be_bytes());
-                reply.extend_from_slice(&data);
-            }
-            let _ = socket.send_to(&reply, from).await;
-        }
-    });
-    format!(r#"{{"servers":["{address}"],"min_ttl_ms":50,"timeout_ms":500}}"#)
-}
-
 fn addresses(upstream: &Upstream) -> Vec<String> {
     upstream.members().iter().map(|m| m.endpoint.addr.to_string()).collect()
 }
@@ -211,7 +178,7 @@ fn changed_answers_arrive_and_failing_ones_keep_the_last() {
     let aux = Aux::new();
     let phase = Arc::new(AtomicU16::new(0));
     let now = phase.clone();
-    let servers = dns(&aux, move |name, kind| {
+    let servers = dns::serve(move |name, kind| {
         assert_eq!(name, "api.test");
         match (now.load(Relaxed), kind) {
             (0, 1) => Some(vec![vec![127, 0, 0, 2], vec![127, 0, 0, 1]]),
@@ -221,7 +188,7 @@ fn changed_answers_arrive_and_failing_ones_keep_the_last() {
             _ => Some(vec![]),
         }
     });
-    let upstream = aux.start(&snapshot(r#"{"name":"api","backends":[{"host":"api.test","port":80}]}"#, &servers));
+    let upstream = aux.start(&snapshot(r#"{"name":"api","backends":[{"host":"api.test","port":80}]}"#, &servers.to_string()));
     assert_eq!(addresses(&upstream), ["127.0.0.1:80", "127.0.0.2:80"], "resolved before it is published");
     let kept = upstream.members()[1].endpoint.id;
     phase.store(1, Relaxed);
@@ -250,7 +217,7 @@ fn srv_records_bring_ports_and_weights() {
         data.push(0);
         data
     };
-    let servers = dns(&aux, move |name, kind| {
+    let servers = dns::serve(move |name, kind| {
         Some(match (name, kind) {
             ("_http._tcp.api.test", 33) => vec![srv(1, 3, 8001, "a.test"), srv(1, 1, 8002, "b.test"), srv(2, 9, 8003, "spare.test")],
             ("a.test", 1) => vec![vec![127, 0, 0, 1]],
@@ -258,7 +225,7 @@ fn srv_records_bring_ports_and_weights() {
             _ => vec![],
         })
     });
-    let upstream = aux.start(&snapshot(r#"{"name":"api","backends":[{"host":"_http._tcp.api.test","port":0}]}"#, &servers));
+    let upstream = aux.start(&snapshot(r#"{"name":"api","backends":[{"host":"_http._tcp.api.test","port":0}]}"#, &servers.to_string()));
     let found: Vec<_> =
         upstream.members().iter().map(|m| (m.endpoint.addr.to_string(), m.weight, m.endpoint.authority.to_string())).collect();
     assert_eq!(found, [("127.0.0.1:8001".into(), 3, "a.test:8001".into()), ("127.0.0.2:8002".into(), 1, "b.test:8002".into())]);
@@ -267,9 +234,11 @@ fn srv_records_bring_ports_and_weights() {
 #[test]
 fn a_name_that_nobody_knows_is_told_and_does_not_block() {
     let aux = Aux::new();
-    let servers = dns(&aux, |_, _| Some(vec![]));
-    let upstream =
-        aux.start(&snapshot(r#"{"name":"api","backends":[{"host":"nobody.test","port":80},{"host":"127.0.0.1","port":81}]}"#, &servers));
+    let servers = dns::serve(|_, _| Some(vec![]));
+    let upstream = aux.start(&snapshot(
+        r#"{"name":"api","backends":[{"host":"nobody.test","port":80},{"host":"127.0.0.1","port":81}]}"#,
+        &servers.to_string(),
+    ));
     assert_eq!(addresses(&upstream), ["127.0.0.1:81"]);
     assert!(aux.told(ChangeKind::ResolveFailed).unwrap().contains("nobody.test has no address"));
     let state = serde_json::to_value(state::services(std::slice::from_ref(&upstream))).unwrap();

@@ -64,7 +64,10 @@ pub async fn forward<D: Downstream>(
         let (error, stale) = match result {
             Ok(leg) => {
                 let status = x.kit.response.as_ref().map_or(0, |head| head.status);
-                if !(retry.statuses.contains(&status) && may_repeat(x.head(), upstream) && may_retry(x, upstream, &transfer, tried.len())) {
+                if !(retry.statuses.contains(&status)
+                    && may_repeat(x.head(), upstream)
+                    && may_retry(x, upstream, &transfer, tried.len(), false))
+                {
                     return Ok(Answered { leg, transfer, picked });
                 }
                 (None, false)
@@ -83,7 +86,10 @@ pub async fn forward<D: Downstream>(
                 transfer.rewind(down, !x.kit.replay.is_empty());
                 continue;
             }
-            if !safe || !may_retry(x, upstream, &transfer, tried.len()) {
+            // Where nothing was sent and another backend is left, a retry adds no load to anybody: the budget is not asked, or one dead
+            // backend of two would use it up.
+            let free = error.retry == RetrySafety::Unsent && upstream.has_other(&[tried.as_slice(), &[endpoint.id]].concat());
+            if !safe || !may_retry(x, upstream, &transfer, tried.len(), free) {
                 return Err(error);
             }
         }
@@ -307,10 +313,13 @@ fn may_repeat(head: &RequestHead, upstream: &Upstream) -> bool {
         || matches!(head.method, Method::Get | Method::Head | Method::Options | Method::Trace | Method::Put | Method::Delete)
 }
 
-/// Whether there is another try: by count, by what of the body was kept, by time and by the budget.
-fn may_retry(x: &Exchange<'_>, upstream: &Upstream, transfer: &Transfer, tries: usize) -> bool {
+/// Whether there is another try: by count, by what of the body was kept, by time and (not where it is `free`) by the budget.
+fn may_retry(x: &Exchange<'_>, upstream: &Upstream, transfer: &Transfer, tries: usize, free: bool) -> bool {
     if tries as u32 >= upstream.retry.max || !transfer.is_replayable() || x.deadline <= clock::now() {
         return false;
+    }
+    if free {
+        return true;
     }
     let allowed = upstream.budget.retry(clock::now());
     if !allowed {

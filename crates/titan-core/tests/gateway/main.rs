@@ -1,6 +1,9 @@
 //! A gateway over real sockets: raw clients, raw origins.
 
+mod backends;
 mod basics;
+#[path = "../support/dns.rs"]
+mod dns;
 mod lifecycle;
 mod limits;
 mod retries;
