@@ -1,7 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import { TitanError } from "../errors.ts";
 import type { Gateway } from "../gateway/gateway.ts";
-import type { ExplainRequest } from "../gateway/types.ts";
+import type { ExplainRequest, GatewayState, Status } from "../gateway/types.ts";
 import { version } from "../version.ts";
 
 /** An answer of the admin listener or the control socket. */
@@ -59,13 +59,22 @@ export async function route(gateway: Gateway, request: IncomingMessage, url: URL
 }
 
 /** What `titan status` shows. */
-export function describe(gateway: Gateway): Record<string, unknown> {
+export interface RunningStatus extends Status {
+  version: string;
+  pid: number;
+  state: GatewayState;
+  file: string | null;
+  admin: { address: string; port: number } | null;
+  /** Warnings about the configuration. */
+  warnings: number;
+}
+
+function describe(gateway: Gateway): RunningStatus {
   return {
     version,
     pid: process.pid,
     state: gateway.state,
     file: gateway.file ?? null,
-    uptime_seconds: Math.round(process.uptime()),
     admin: gateway.adminAddress() ?? null,
     warnings: gateway.warnings.length,
     ...gateway.status(),

@@ -1,38 +1,43 @@
 /** Answers of the data plane for people. */
+import type { RunningStatus } from "../admin/api.ts";
 import type { ExplainedAction, ExplainRequest, Explanation } from "../gateway/types.ts";
 import { out, table } from "./io.ts";
 
-type Json = Record<string, unknown>;
-
 /** `titan status` */
-export function describeStatus(status: Json): string {
+export function describeStatus(status: RunningStatus): string {
   const lines = [
     `${out.bold("titan")} ${status.version} (pid ${status.pid}) is ${status.state}, generation ${status.generation}`,
   ];
   if (status.file) lines.push(`configuration  ${status.file}`);
-  lines.push(`uptime         ${status.uptime_seconds} s`);
-  const listeners = (status.listeners ?? []) as Json[];
-  if (listeners.length > 0) {
-    lines.push(
-      "",
-      table(
-        ["LISTENER", "ADDRESS", "OPEN"],
-        listeners.map((one) => [text(one.name), text(one.address), text(one.open)]),
-      ),
-    );
-  }
-  const backends = ((status.upstreams ?? []) as Json[]).flatMap((upstream) =>
-    ((upstream.backends ?? upstream.endpoints ?? []) as Json[]).map((backend): string[] => [
-      text(upstream.name),
-      text(backend.backend ?? backend.address),
-      text(backend.state ?? (backend.healthy ? "healthy" : "unhealthy")),
-      text(backend.in_flight),
-      text(backend.connections),
+  if (status.admin) lines.push(`admin          http://${status.admin.address}:${status.admin.port}`);
+  lines.push(`up for         ${duration(status.uptime_ms)}, ${status.workers} workers, ${status.routes} routes`);
+  const listeners = status.listeners.map(({ name, address, connections }) => [name, address, String(connections)]);
+  lines.push("", table(["LISTENER", "ADDRESS", "CONNECTIONS"], listeners));
+  const backends = status.upstreams.flatMap((upstream) =>
+    upstream.backends.map((one) => [
+      upstream.name,
+      one.backend,
+      one.status,
+      String(one.in_flight),
+      String(one.connections),
+      String(one.waiting),
     ]),
   );
-  if (backends.length > 0)
-    lines.push("", table(["UPSTREAM", "BACKEND", "STATE", "IN FLIGHT", "CONNECTIONS"], backends));
+  const heading = ["UPSTREAM", "BACKEND", "STATE", "IN FLIGHT", "CONNECTIONS", "WAITING"];
+  if (backends.length > 0) lines.push("", table(heading, backends));
   return lines.join("\n");
+}
+
+function duration(ms: number): string {
+  const seconds = Math.floor(ms / 1000);
+  const parts: [number, string][] = [
+    [Math.floor(seconds / 86_400), "d"],
+    [Math.floor(seconds / 3600) % 24, "h"],
+    [Math.floor(seconds / 60) % 60, "min"],
+    [seconds % 60, "s"],
+  ];
+  const from = parts.findIndex(([value]) => value > 0);
+  return (from < 0 ? parts.slice(3) : parts.slice(from, from + 2)).map(([value, unit]) => `${value} ${unit}`).join(" ");
 }
 
 /** `titan explain` */
@@ -86,9 +91,4 @@ function actionLines(action: ExplainedAction): [string, string][] {
         ]),
       ];
   }
-}
-
-function text(value: unknown): string {
-  if (value === undefined || value === null) return "-";
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
 }

@@ -9,8 +9,12 @@ import { out, print } from "./io.ts";
 import type { ServeOptions } from "./serve.ts";
 import type { Watcher } from "./watch.ts";
 
+/** Signals closer together than this are one. */
+const SAME_SIGNAL_MS = 200;
+
 /** Serves until a signal ends it. */
 export async function run(options: ServeOptions): Promise<void> {
+  const began = Date.now();
   const native = await loadNative();
   const notify = (state: string) => native.notify(state);
   const source = await sourceOf(options);
@@ -27,13 +31,15 @@ export async function run(options: ServeOptions): Promise<void> {
       return log;
     },
   });
-  let closing = false;
+  let closing = 0;
   const close = (signal: string) => {
-    if (closing) {
+    if (closing > 0) {
+      // One Ctrl-C comes twice where a parent (npm, timeout) passes on what the terminal sent to the whole group.
+      if (performance.now() - closing < SAME_SIGNAL_MS) return;
       log?.warn(`Second ${signal}: ending at once.`);
       process.exit(1);
     }
-    closing = true;
+    closing = performance.now();
     notify("STOPPING=1\nSTATUS=draining");
     log?.info({ signal }, "Draining: requests in flight finish, a second signal ends at once.");
     gateway.close().catch((error: unknown) => log?.error(messageOf(error)));
@@ -59,7 +65,7 @@ export async function run(options: ServeOptions): Promise<void> {
   gateway.on("reloadRefused", (error) => logRefusal(error, log));
   let watcher: Watcher | undefined;
   await gateway.start();
-  if (closing) return;
+  if (closing > 0) return;
   const control = await openControl(gateway, log);
   gateway.on("close", () => {
     log?.info("Closed.");
@@ -68,10 +74,7 @@ export async function run(options: ServeOptions): Promise<void> {
   });
   if (options.watch) {
     const { watchFiles } = await import("./watch.ts");
-    watcher = watchFiles(
-      () => gateway.files,
-      () => reload("file changed"),
-    );
+    watcher = watchFiles(() => gateway.files, () => reload("file changed"), began);
   }
   logWarnings(gateway, log);
   announce(gateway, options, log);
@@ -161,6 +164,7 @@ function announce(gateway: Gateway, options: ServeOptions, log: TitanLogger | un
   if (gateway.file !== undefined) return;
   const base = urls[0] ?? "";
   const insecure = base.startsWith("https:") ? "-k " : "";
+  const start = process.env.npm_lifecycle_event === "start" ? "npm start --" : "titan serve";
   const lines = [
     `${out.bold("Titan")} ${version} listens on ${out.cyan(base)}`,
     options.upstream === undefined
@@ -171,8 +175,8 @@ function announce(gateway: Gateway, options: ServeOptions, log: TitanLogger | un
     `  curl ${insecure}-i ${base}/hello`,
     `  curl ${insecure}${base}/_health`,
     `  curl ${insecure}${base}/_metrics`,
-    "  titan serve --upstream http://127.0.0.1:3000   # your own server instead",
-    "  titan init                                     # a configuration to start from",
+    `  ${start} --upstream http://127.0.0.1:3000   # your own server instead`,
+    `  ${start} --config titan.yaml                # a configuration (titan init writes one)`,
     "",
     "Ctrl-C ends it.",
   ];

@@ -1,4 +1,5 @@
 import { Command } from "commander";
+import type { RunningStatus } from "../admin/api.ts";
 import { print, printJson } from "./io.ts";
 import { jsonOption, pidOption, socketOption } from "./options.ts";
 
@@ -12,7 +13,7 @@ export function status(): Command {
     .addHelpText("after", "\nExamples:\n  titan status\n  titan status --json | jq .upstreams")
     .action(async (options: { pid?: number; socket?: string; json?: boolean }) => {
       const { ask } = await import("../admin/client.ts");
-      const answer = (await ask(options, "GET", "/_admin/status")) as Record<string, unknown>;
+      const answer = (await ask(options, "GET", "/_admin/status")) as RunningStatus;
       if (options.json) printJson(answer);
       else {
         const { describeStatus } = await import("./explanation.ts");

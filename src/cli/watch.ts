@@ -13,9 +13,10 @@ export interface Watcher {
 
 /**
  * Calls `changed` when one of the files has changed. Directories are watched, not files: editors replace a file, and a Kubernetes volume
- * swaps a link beside it. What counts is whether the files themselves are others than before.
+ * swaps a link beside it. What counts is whether the files themselves are others than before; a file written after `since` (when it was
+ * read, Unix milliseconds) is another already.
  */
-export function watchFiles(files: () => readonly string[], changed: () => void): Watcher {
+export function watchFiles(files: () => readonly string[], changed: () => void, since = Date.now()): Watcher {
   let watchers = new Map<string, FSWatcher>();
   let timer: NodeJS.Timeout | undefined;
   let seen = signature(files());
@@ -46,6 +47,10 @@ export function watchFiles(files: () => readonly string[], changed: () => void):
     return watcher;
   };
   follow();
+  if (files().some((file) => (statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0) > since)) {
+    seen = "";
+    timer = setTimeout(settle, SETTLE_MS);
+  }
   return {
     refresh() {
       seen = signature(files());

@@ -43,9 +43,29 @@ export interface GatewayEvents {
   close: [];
 }
 
-/** Answer of {@link Gateway.status}. More fields than are named here may come. */
+/** State of a data plane. */
 export interface Status {
-  [field: string]: unknown;
+  phase: string;
+  generation: number;
+  uptime_ms: number;
+  workers: number;
+  routes: number;
+  listeners: { name: string; address: string; connections: number }[];
+  shards: { shard: number; connections: number }[];
+  upstreams: {
+    name: string;
+    status: string;
+    backends: {
+      backend: string;
+      address: string;
+      /** `up`, `half_open`, `circuit_open`, `ejected`, `unhealthy`, `draining` or `unresolved`. */
+      status: string;
+      weight: number;
+      in_flight: number;
+      connections: number;
+      waiting: number;
+    }[];
+  }[];
 }
 
 /** A row of the routing table. */

@@ -188,7 +188,10 @@ impl Gateway {
             (state.workers, state.snapshot.clone())
         };
         if config.workers != 0 && config.workers != workers {
-            return Err(vec![Issue::new("workers", format!("{} needs a restart: {workers} shards are running", config.workers))]);
+            return Err(vec![Issue::new(
+                "workers",
+                format!("the number of workers is fixed at start: {} needs a restart, {workers} are running", config.workers),
+            )]);
         }
         let snapshot = Arc::new(compile::compile(&config, Some(&before), &inner.services)?);
         inner.supervisor.prepare(&snapshot.upstreams, &snapshot.dns, patience(&snapshot));

@@ -77,6 +77,7 @@ export function lower(config: Config, base: string, broken = false): Lowered {
 function originOf(text: string, listeners: readonly Path[], policies: readonly Path[]): Path {
   const path = parsePath(text);
   const [head, index, ...rest] = path;
+  if (head === "workers") return ["server", "workers"];
   if (typeof index !== "number") return path;
   if (head === "listeners") return [...(listeners[index] ?? ["listeners", index]), ...rest];
   if (head === "policies")
