@@ -1,14 +1,16 @@
 // Bundles src/ into dist/: one file to read at start instead of a few hundred from node_modules. Types come from tsc (`npm run build`).
-import { chmodSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
+import { notices } from "./notices.mjs";
+import { bundledPackages } from "./sbom.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
 
 rmSync(join(root, "dist"), { recursive: true, force: true });
-await build({
+const { metafile } = await build({
   absWorkingDir: root,
   entryPoints: { index: "src/index.ts", define: "src/config/define.ts", "cli/main": "src/cli/main.ts" },
   outdir: "dist",
@@ -30,6 +32,8 @@ await build({
   banner: {
     js: 'import{createRequire as __titanRequire}from"node:module";const require=__titanRequire(import.meta.url);',
   },
+  metafile: true,
   logLevel: "warning",
 });
+writeFileSync(join(root, "dist/THIRD_PARTY_NOTICES.txt"), notices(bundledPackages(metafile)));
 chmodSync(join(root, "dist/cli/main.js"), 0o755);

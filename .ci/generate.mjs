@@ -1,8 +1,9 @@
-// Writes what is made from the configuration's schema: schema/titan.schema.json and docs/configuration.md.
+// Writes the committed files that are made: schema/titan.schema.json and docs/configuration.md from the configuration's schema, npm/ from package.json.
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { build } from "esbuild";
+import { platformFiles } from "./platforms.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const script = join(root, ".cache", `generate-${process.pid}.mjs`);
@@ -18,7 +19,7 @@ await build({
 });
 try {
   const { generatedFiles } = await import(pathToFileURL(script).href);
-  for (const [path, content] of Object.entries(generatedFiles(root))) {
+  for (const [path, content] of Object.entries({ ...generatedFiles(root), ...platformFiles() })) {
     mkdirSync(dirname(join(root, path)), { recursive: true });
     writeFileSync(join(root, path), content);
     process.stdout.write(`${path}\n`);

@@ -147,3 +147,11 @@ export function buildScript() {
   const code = run(process.execPath, [join(root, ".ci/bundle.mjs")]);
   if (code !== 0) fail("the JavaScript part did not build; the message is above.", code);
 }
+
+/** The JavaScript and its type declarations, as they are published. */
+export function buildTypes() {
+  buildScript();
+  if (newest("dist/index.d.ts") > newest("src", "package.json", "tsconfig.json")) return;
+  const code = run("npx", ["--no-install", "tsc", "-p", ".", "--emitDeclarationOnly", "--declarationMap", "false"]);
+  if (code !== 0) fail("the type declarations could not be made; the message is above.", code);
+}

@@ -88,7 +88,7 @@ function cureOf(reason: string | undefined, machine: Machine): string | undefine
   if (reason === undefined) return undefined;
   const glibc = /version [`']?(GLIBC_[\d.]+)'? not found/.exec(reason)?.[1];
   if (glibc !== undefined)
-    return `This system's glibc is older than ${glibc.replace("_", " ")}: use a newer distribution (Debian 12, Ubuntu 22.04, RHEL 9 or later) or build the addon on this one.`;
+    return `This system's glibc is older than ${glibc.replace("_", " ")}: use a newer distribution (Debian 11, Ubuntu 20.04, RHEL 9 or later) or build the addon on this one.`;
   if (/GLIBCXX_[\d.]+/.test(reason))
     return "This system's libstdc++ is too old: use a newer distribution or build the addon on this one.";
   if (/ld-linux|libc\.so\.6: cannot open/.test(reason) && machine.libc === "musl")

@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
-import { createRequire } from "node:module";
+import { resolve } from "node:path";
 import { Command } from "commander";
+import { packageRoot } from "../config/root.ts";
 import { print } from "./io.ts";
 import { jsonOption } from "./options.ts";
 
@@ -11,8 +12,7 @@ export function schema(): Command {
     .addOption(jsonOption())
     .addHelpText("after", '\nExamples:\n  titan schema > titan.schema.json   # then "$schema": "./titan.schema.json"')
     .action(async () => {
-      // The package knows itself by its name, wherever the bundle put this file.
-      const path = createRequire(import.meta.url).resolve("@titan-gateway/titan/schema");
+      const path = resolve(packageRoot(), "schema/titan.schema.json");
       print(await readFile(path, "utf8"));
     });
 }
