@@ -108,10 +108,20 @@ impl Gateway {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
+        let (tls, metrics) = (Arc::new(Store::new()), Registry::new());
+        let events = host.events.clone().map(|events| -> crate::auth::jwt::Events {
+            Arc::new(move |level, name, message| events(Event { level, name, message, fields: Vec::new() }))
+        });
         let services = Services {
-            policy: policy::Services { auxiliary: Some(auxiliary.handle().clone()), ..policy::Services::default() },
-            tls: Arc::new(Store::new()),
-            metrics: Registry::new(),
+            policy: policy::Services {
+                auxiliary: Some(auxiliary.handle().clone()),
+                tls: tls.clone(),
+                metrics: metrics.clone(),
+                events,
+                ..policy::Services::default()
+            },
+            tls,
+            metrics,
         };
         let snapshot = Arc::new(compile::compile(&config, None, &services)?);
         let mut inherited = host.inherited;
@@ -268,6 +278,12 @@ impl Gateway {
         let mut ended = self.inner.ended.subscribe();
         // The sender lives as long as `self`, so this cannot fail.
         let _ = ended.wait_for(|count| *count == all).await;
+    }
+
+    /// Refuses the token `jti` from now on, on every shard at once. `expires_at` is the token's `exp` (Unix seconds); without it the entry is
+    /// kept while the process lives.
+    pub fn revoke(&self, jti: &str, expires_at: Option<u64>) {
+        self.inner.services.policy.revocations.revoke(jti, expires_at);
     }
 
     /// Names and bound addresses of the listeners.

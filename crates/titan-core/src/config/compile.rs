@@ -35,7 +35,8 @@ pub struct Services {
 impl Services {
     /// Services of a process that serves nothing (`titan check`, `titan explain`).
     pub fn detached() -> Self {
-        Self { policy: policy::Services::default(), tls: Arc::new(Store::new()), metrics: Registry::new() }
+        let policy = policy::Services::default();
+        Self { tls: policy.tls.clone(), metrics: policy.metrics.clone(), policy }
     }
 }
 

@@ -30,6 +30,7 @@ mod sink;
 mod tests;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::http::head::RequestHead;
@@ -86,4 +87,6 @@ pub struct Entry<'a> {
     pub stage: Option<&'static str>,
     /// Identity that authentication established.
     pub user: Option<&'a str>,
+    /// Query parameters that carried a credential, whatever their names are.
+    pub hidden: &'a [Arc<str>],
 }

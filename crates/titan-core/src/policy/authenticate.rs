@@ -1,7 +1,6 @@
 //! Authentication: who is it?
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::credential::{self, Found, Places};
 use super::limit::Attempts;
@@ -11,6 +10,7 @@ use crate::auth::basic::{self, Credential, Quick, Users};
 use crate::auth::jwt::{self, Verdict, Verifier};
 use crate::auth::{Identity, Mtls, api_key, unix_now};
 use crate::http::answer::Answer;
+use crate::metrics::{self, Id};
 
 /// An authentication policy.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) struct Authenticate {
     pub(super) realm: Box<str>,
     /// Claim → header.
     pub(super) claim_headers: Vec<(Box<str>, Box<str>)>,
-    pub(super) rejected: Arc<AtomicU64>,
+    pub(super) rejected: Id,
 }
 
 /// One way to authenticate.
@@ -128,7 +128,7 @@ impl Authenticate {
     }
 
     fn count(&self) {
-        self.rejected.fetch_add(1, Ordering::Relaxed);
+        metrics::with(|shard| shard.limited(self.rejected));
     }
 }
 

@@ -1,23 +1,21 @@
 //! Authorization: may it?
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use super::RequestCx;
 use super::authenticate::{challenge, unauthorized};
 use crate::auth::Identity;
 use crate::config::{Issue, raw};
 use crate::http::answer::Answer;
+use crate::metrics::{self, Id};
 
 /// Scopes and roles that a request needs.
 #[derive(Debug)]
 pub(super) struct Authorize {
     raw: raw::Authorize,
-    rejected: Arc<AtomicU64>,
+    rejected: Id,
 }
 
 impl Authorize {
-    pub(super) fn compile(name: &str, raw: &raw::Authorize, rejected: Arc<AtomicU64>, issues: &mut Vec<Issue>) -> Self {
+    pub(super) fn compile(name: &str, raw: &raw::Authorize, rejected: Id, issues: &mut Vec<Issue>) -> Self {
         for (field, list) in [("scopes", &raw.scopes), ("roles", &raw.roles)] {
             for (i, word) in list.iter().enumerate() {
                 // RFC 6749 §3.3; it is also quoted in WWW-Authenticate.
@@ -37,7 +35,7 @@ impl Authorize {
 
     pub(super) fn request(&self, cx: &RequestCx<'_>) -> Option<Answer> {
         let Some(identity) = &cx.state.identity else {
-            self.rejected.fetch_add(1, Ordering::Relaxed);
+            metrics::with(|shard| shard.limited(self.rejected));
             let mut answer = unauthorized(cx);
             challenge(&mut answer, "Bearer", &self.raw.realm, None);
             return Some(answer);
@@ -47,7 +45,7 @@ impl Authorize {
         if scopes && roles {
             return None;
         }
-        self.rejected.fetch_add(1, Ordering::Relaxed);
+        metrics::with(|shard| shard.limited(self.rejected));
         let mut answer = Answer::error(403, "forbidden", "Insufficient permissions", "authorize", cx.req.request_id, cx.req.head);
         if !scopes {
             let scope = self.raw.scopes.join(" ");

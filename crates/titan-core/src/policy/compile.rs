@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use smallvec::{SmallVec, smallvec};
 
@@ -13,7 +12,7 @@ use super::headers::Headers;
 use super::ip::IpFilter;
 use super::limit::{RateLimit, Stage, Tables};
 use super::step::Step;
-use super::{Chain, Rejections, Services};
+use super::{Chain, Services};
 use crate::config::raw::PolicyKind;
 use crate::config::{Issue, raw};
 use crate::hook::Hook;
@@ -30,8 +29,6 @@ pub struct Policies {
 struct Compiled {
     raw: Arc<raw::Policy>,
     steps: Steps,
-    /// Requests it refused; counts on across reloads.
-    rejected: Arc<AtomicU64>,
 }
 
 /// A policy is one step, or two where it acts at two stages.
@@ -52,12 +49,6 @@ impl Policies {
         let mut steps: Vec<_> = taken.into_iter().flat_map(|p| p.steps.iter().map(|s| (s.order(), &*p.raw.name, s.kind()))).collect();
         steps.sort_by_key(|s| s.0);
         steps.into_iter().map(|(_, name, kind)| (name, kind)).collect()
-    }
-
-    /// Requests refused by each policy since it was made.
-    pub fn rejections(&self) -> impl Iterator<Item = Rejections<'_>> {
-        let counts = self.list.iter().filter(|p| p.steps.first().is_some_and(Step::rejects));
-        counts.map(|p| Rejections { policy: &p.raw.name, kind: p.steps[0].kind(), count: p.rejected.load(Ordering::Relaxed) })
     }
 
     fn taken(&self, indices: &[usize]) -> SmallVec<[&Compiled; 8]> {
@@ -104,19 +95,18 @@ impl Compiler<'_> {
     fn policy(&mut self, policy: &raw::Policy, before: Option<&Compiled>) -> Compiled {
         let name = policy.name.as_str();
         let issues = &mut self.issues;
-        let rejected = before.map(|c| c.rejected.clone()).unwrap_or_default();
+        let rejected = self.services.metrics.policy(name);
         let steps: Steps = match &policy.kind {
-            PolicyKind::IpFilter(raw) => smallvec![Step::IpFilter(Arc::new(IpFilter::compile(name, raw, rejected.clone(), issues)))],
+            PolicyKind::IpFilter(raw) => smallvec![Step::IpFilter(Arc::new(IpFilter::compile(name, raw, rejected, issues)))],
             PolicyKind::RateLimit(raw) => {
-                let limit =
-                    Arc::new(RateLimit::compile(name, raw, &mut self.tables, self.previous.map(|p| &p.tables), rejected.clone(), issues));
+                let limit = Arc::new(RateLimit::compile(name, raw, &mut self.tables, self.previous.map(|p| &p.tables), rejected, issues));
                 let early = limit.has(Stage::Early).then(|| Step::EarlyLimit(limit.clone()));
                 let late = limit.has(Stage::Late).then(|| Step::LateLimit(limit.clone()));
                 early.into_iter().chain(late).collect()
             }
             PolicyKind::Concurrency(raw) => {
                 let before = before.and_then(|c| c.steps.iter().find_map(|s| if let Step::Concurrency(p) = s { Some(&**p) } else { None }));
-                smallvec![Step::Concurrency(Arc::new(Concurrency::compile(name, raw, before, rejected.clone(), issues)))]
+                smallvec![Step::Concurrency(Arc::new(Concurrency::compile(name, raw, before, rejected, issues)))]
             }
             PolicyKind::Cors(raw) => smallvec![Step::Cors(Arc::new(Cors::compile(name, raw, issues)))],
             PolicyKind::Hook(raw) => smallvec![Step::Hook(Arc::new(Hook::compile(name, raw, issues)))],
@@ -124,13 +114,13 @@ impl Compiler<'_> {
             PolicyKind::Auth(raw) => {
                 let before =
                     before.and_then(|c| c.steps.iter().find_map(|s| if let Step::Authenticate(p) = s { Some(&**p) } else { None }));
-                smallvec![Step::Authenticate(Arc::new(self.authenticate(name, raw, before, rejected.clone())))]
+                smallvec![Step::Authenticate(Arc::new(self.authenticate(name, raw, before, rejected)))]
             }
             PolicyKind::ForwardAuth(raw) => {
-                self.forward_auth(name, raw, rejected.clone()).map(|p| Step::ForwardAuth(Arc::new(p))).into_iter().collect()
+                self.forward_auth(name, raw, rejected).map(|p| Step::ForwardAuth(Arc::new(p))).into_iter().collect()
             }
-            PolicyKind::Authorize(raw) => smallvec![Step::Authorize(Arc::new(Authorize::compile(name, raw, rejected.clone(), issues)))],
+            PolicyKind::Authorize(raw) => smallvec![Step::Authorize(Arc::new(Authorize::compile(name, raw, rejected, issues)))],
         };
-        Compiled { raw: Arc::new(policy.clone()), steps, rejected }
+        Compiled { raw: Arc::new(policy.clone()), steps }
     }
 }

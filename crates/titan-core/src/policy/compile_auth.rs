@@ -18,16 +18,11 @@ use crate::auth::jwt::{Algorithm, Key, Provider, Rules, Source, Verifier, decode
 use crate::auth::{Mtls, api_key};
 use crate::config::Issue;
 use crate::config::raw::{self, AuthMethod};
+use crate::metrics::Id;
 use crate::tls::UpstreamAlpn;
 
 impl Compiler<'_> {
-    pub(super) fn authenticate(
-        &mut self,
-        name: &str,
-        raw: &raw::Auth,
-        before: Option<&Authenticate>,
-        rejected: Arc<AtomicU64>,
-    ) -> Authenticate {
+    pub(super) fn authenticate(&mut self, name: &str, raw: &raw::Auth, before: Option<&Authenticate>, rejected: Id) -> Authenticate {
         if raw.methods.is_empty() && !raw.anonymous {
             self.issue(format!("{name}.methods"), "at least one method, or \"anonymous\"");
         }
@@ -48,7 +43,7 @@ impl Compiler<'_> {
         Authenticate { methods, anonymous: raw.anonymous, realm: raw.realm.as_str().into(), claim_headers, rejected }
     }
 
-    pub(super) fn forward_auth(&mut self, name: &str, raw: &raw::ForwardAuth, rejected: Arc<AtomicU64>) -> Option<ForwardAuth> {
+    pub(super) fn forward_auth(&mut self, name: &str, raw: &raw::ForwardAuth, rejected: Id) -> Option<ForwardAuth> {
         let lists = [
             ("request_headers", &raw.request_headers),
             ("upstream_headers", &raw.upstream_headers),

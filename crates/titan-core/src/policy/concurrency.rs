@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
@@ -11,6 +11,7 @@ use super::RequestCx;
 use super::limit::key::Key;
 use crate::config::{Issue, raw};
 use crate::http::answer::Answer;
+use crate::metrics::{self, Id};
 
 /// A concurrency policy.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub(super) struct Concurrency {
     key: Key,
     /// Outlives the policy on a reload: what is in flight stays counted.
     pub(super) counters: Arc<Counters>,
-    pub(super) rejected: Arc<AtomicU64>,
+    pub(super) rejected: Id,
 }
 
 /// Requests in flight: one count, or one a key (only of keys that have some, so that it is bounded by the connections).
@@ -72,13 +73,7 @@ impl Counters {
 }
 
 impl Concurrency {
-    pub(super) fn compile(
-        name: &str,
-        raw: &raw::Concurrency,
-        previous: Option<&Self>,
-        rejected: Arc<AtomicU64>,
-        issues: &mut Vec<Issue>,
-    ) -> Self {
+    pub(super) fn compile(name: &str, raw: &raw::Concurrency, previous: Option<&Self>, rejected: Id, issues: &mut Vec<Issue>) -> Self {
         let key = Key::new(&raw.key);
         if raw.max == 0 {
             issues.push(Issue::new(format!("{name}.max"), "at least 1 request must be allowed in flight"));
@@ -96,7 +91,7 @@ impl Concurrency {
             cx.state.permits.push(Permit { counters: self.counters.clone(), key });
             return None;
         }
-        self.rejected.fetch_add(1, Ordering::Relaxed);
+        metrics::with(|shard| shard.limited(self.rejected));
         let message = "Too many requests at once; try again shortly";
         let mut answer = Answer::error(503, "concurrency_limit_exceeded", message, "concurrency", cx.req.request_id, cx.req.head);
         answer.headers.set("retry-after", "1");

@@ -120,11 +120,11 @@ impl PolicyState {
     }
 
     /// Names of the query parameters that carry a credential: they are not forwarded, and logs mask their values.
-    pub fn hidden_params(&self) -> impl Iterator<Item = &str> {
-        self.hidden.iter().map(|name| &**name)
+    pub fn hidden(&self) -> &[Arc<str>] {
+        &self.hidden
     }
 
-    /// The query to forward: without [hidden parameters](Self::hidden_params).
+    /// The query to forward: without [hidden parameters](Self::hidden).
     pub fn forward_query<'q>(&self, query: Option<&'q [u8]>) -> Option<Cow<'q, [u8]>> {
         let query = query?;
         if self.hidden.is_empty() {

@@ -13,6 +13,7 @@ use crate::auth::fetch::{Client, Reply};
 use crate::auth::{Identity, IdentityKind};
 use crate::config::raw::{self, FailMode};
 use crate::http::answer::Answer;
+use crate::metrics::{self, Id};
 
 /// Most bytes of the service's answer.
 pub(super) const MAX_BODY: usize = 64 << 10;
@@ -24,7 +25,7 @@ pub(super) struct ForwardAuth {
     pub(super) runtime: Option<tokio::runtime::Handle>,
     pub(super) raw: raw::ForwardAuth,
     pub(super) failures: AtomicU64,
-    pub(super) rejected: Arc<AtomicU64>,
+    pub(super) rejected: Id,
 }
 
 impl std::fmt::Debug for ForwardAuth {
@@ -68,7 +69,7 @@ impl ForwardAuth {
                 None
             }
             Ok(reply) if reply.status < 500 => {
-                self.rejected.fetch_add(1, Ordering::Relaxed);
+                metrics::with(|shard| shard.limited(self.rejected));
                 let mut answer =
                     Answer { status: reply.status, headers: Default::default(), body: reply.body.clone(), stage: "forward_auth" };
                 copy(&reply.headers, &self.raw.refusal_headers, |name, value| answer.headers.add(name, value));
@@ -79,7 +80,7 @@ impl ForwardAuth {
                 if self.raw.fail_mode == FailMode::Open {
                     return None;
                 }
-                self.rejected.fetch_add(1, Ordering::Relaxed);
+                metrics::with(|shard| shard.limited(self.rejected));
                 let message = "The authorization service can't be asked; try again shortly";
                 let mut answer = Answer::error(503, "authorization_unavailable", message, "forward_auth", cx.req.request_id, cx.req.head);
                 answer.headers.set("retry-after", "1");

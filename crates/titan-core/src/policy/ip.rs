@@ -1,14 +1,13 @@
 //! Client addresses: their canonical form, sets of networks, and the allow and deny lists.
 
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use ipnet::IpNet;
 
 use super::RequestCx;
 use crate::config::{Issue, raw};
 use crate::http::answer::Answer;
+use crate::metrics::{self, Id};
 
 /// An IPv4-mapped IPv6 address as the IPv4 address that it is, so that the same client is not two.
 pub fn canonical(ip: IpAddr) -> IpAddr {
@@ -115,11 +114,11 @@ fn within<T: Copy + Ord>(ranges: &[(T, T)], ip: T) -> bool {
 pub(super) struct IpFilter {
     allow: Option<IpSet>,
     deny: IpSet,
-    pub(super) rejected: Arc<AtomicU64>,
+    pub(super) rejected: Id,
 }
 
 impl IpFilter {
-    pub(super) fn compile(name: &str, raw: &raw::IpFilter, rejected: Arc<AtomicU64>, issues: &mut Vec<Issue>) -> Self {
+    pub(super) fn compile(name: &str, raw: &raw::IpFilter, rejected: Id, issues: &mut Vec<Issue>) -> Self {
         let allow = list(name, "allow", &raw.allow, raw.allow_file.as_deref(), issues);
         let deny = list(name, "deny", &raw.deny, raw.deny_file.as_deref(), issues);
         let restricted = !raw.allow.is_empty() || raw.allow_file.is_some();
@@ -131,7 +130,7 @@ impl IpFilter {
         if !self.deny.contains(ip) && self.allow.as_ref().is_none_or(|set| set.contains(ip)) {
             return None;
         }
-        self.rejected.fetch_add(1, Ordering::Relaxed);
+        metrics::with(|shard| shard.limited(self.rejected));
         Some(Answer::error(403, "forbidden", "Your address is not allowed here", "ip_filter", cx.req.request_id, cx.req.head))
     }
 }

@@ -48,17 +48,6 @@ pub struct Chain {
     steps: Arc<[Step]>,
 }
 
-/// Requests that a policy refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rejections<'a> {
-    /// Name of the policy.
-    pub policy: &'a str,
-    /// Its type.
-    pub kind: &'static str,
-    /// How many.
-    pub count: u64,
-}
-
 /// What the request side of a chain decided.
 pub enum Flow {
     /// Go on to the upstream.

@@ -62,11 +62,6 @@ impl Step {
         }
     }
 
-    /// Whether its refusals are counted.
-    pub(super) fn rejects(&self) -> bool {
-        !matches!(self, Step::Cors(_) | Step::Hook(_) | Step::Headers(_))
-    }
-
     pub(super) fn request(&self, cx: &mut RequestCx<'_>) -> Flow {
         answer(match self {
             Step::IpFilter(p) => p.request(cx),

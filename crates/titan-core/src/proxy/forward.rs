@@ -152,14 +152,14 @@ async fn attempt<D: Downstream>(
         }
     };
     let (framing, upgrade) = framings(x.head(), down, route);
-    let query = x.head().raw_query();
-    let mut target = proxy.forward(x.path(), &x.params, query)?;
+    let query = x.kit.policy.forward_query(x.head().raw_query());
+    let mut target = proxy.forward(x.path(), &x.params, query.as_deref())?;
     if let Some(rewrite) = x.kit.policy.rewrite() {
         if let Some(path) = &rewrite.path {
             target.path = path.as_slice().into();
         }
         if let Some(query) = &rewrite.query {
-            target.query = (!query.is_empty()).then_some(query.as_slice().into());
+            target.query = x.kit.policy.forward_query(Some(query).filter(|q| !q.is_empty()).map(Vec::as_slice));
         }
     }
     let plan = RequestPlan {

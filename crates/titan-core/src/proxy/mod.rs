@@ -133,7 +133,8 @@ async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Afte
     let proxy = match &route.action {
         Action::Fixed(answer) => return own(x, &snapshot, down, answer.clone()).await,
         Action::Redirect(redirect) => {
-            let location = redirect.location(x.path(), &x.params, x.head().raw_query());
+            let query = x.kit.policy.forward_query(x.head().raw_query());
+            let location = redirect.location(x.path(), &x.params, query.as_deref());
             return own(x, &snapshot, down, builtin::redirect(redirect.status, &location)).await;
         }
         Action::Proxy(proxy) => proxy,

@@ -54,7 +54,8 @@ pub(super) fn close<D: Downstream>(x: &Exchange<'_>, down: &D) {
         upstream_first_byte: notes.first_byte,
         tries: notes.tries,
         stage: notes.stage,
-        user: None,
+        user: x.kit.policy.identity().map(|identity| identity.subject()).filter(|subject| !subject.is_empty()),
+        hidden: x.kit.policy.hidden(),
     });
 }
 
@@ -101,5 +102,6 @@ pub(super) fn bare<'a>(
         tries: 0,
         stage: Some(stage),
         user: None,
+        hidden: &[],
     }
 }

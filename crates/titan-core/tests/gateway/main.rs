@@ -6,6 +6,7 @@ mod basics;
 mod dns;
 mod lifecycle;
 mod limits;
+mod policies;
 mod retries;
 mod secure;
 mod streaming;

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::plan::{AccessLog, Field, FieldKind};
@@ -63,9 +64,9 @@ impl Value<'_> {
             FieldKind::Path => self.text(entry.head?.raw_path()),
             FieldKind::Query => {
                 let query = entry.head?.raw_query()?;
-                self.scratch(|scratch| redact::query(query, scratch));
+                self.scratch(|scratch| redact::query(query, entry.hidden, scratch));
             }
-            FieldKind::Target => self.target(entry.head?),
+            FieldKind::Target => self.target(entry.head?, entry.hidden),
             FieldKind::Route => self.plain(some(entry.route.as_bytes())?),
             FieldKind::Upstream => self.plain(some(entry.upstream.as_bytes())?),
             FieldKind::Backend => self.display(entry.backend?),
@@ -80,7 +81,7 @@ impl Value<'_> {
             FieldKind::UserAgent => self.text(entry.head?.get(HeaderId::UserAgent)?),
             FieldKind::Referer => {
                 let referer = entry.head?.get(HeaderId::Referer)?;
-                self.scratch(|scratch| redact::url(referer, scratch));
+                self.scratch(|scratch| redact::url(referer, entry.hidden, scratch));
             }
             FieldKind::User => self.text(entry.user?.as_bytes()),
             FieldKind::Header => self.text(entry.head?.get_name(&field.header)?),
@@ -133,13 +134,13 @@ impl Value<'_> {
         self.out.extend_from_slice(&[b'.', b'0' + (part / 100) as u8, b'0' + (part / 10 % 10) as u8, b'0' + (part % 10) as u8]);
     }
 
-    fn target(&mut self, head: &RequestHead) {
+    fn target(&mut self, head: &RequestHead, hidden: &[Arc<str>]) {
         match head.raw_query() {
             None => self.text(head.raw_path()),
             Some(query) => self.scratch(|scratch| {
                 scratch.extend_from_slice(head.raw_path());
                 scratch.push(b'?');
-                redact::query(query, scratch);
+                redact::query(query, hidden, scratch);
             }),
         }
     }

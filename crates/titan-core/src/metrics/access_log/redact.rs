@@ -1,20 +1,21 @@
 //! What must never reach a log: credentials in queries and headers.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// Parts of a parameter's name that make its value a secret.
 const PARTS: [&[u8]; 9] = [b"token", b"secret", b"password", b"passwd", b"signature", b"credential", b"jwt", b"session", b"assertion"];
 /// Whole names that do, and ends of names (`api_key`, `x-amz-key`).
 const WHOLE: [&[u8]; 9] = [b"key", b"sig", b"auth", b"authorization", b"code", b"pwd", b"pass", b"nonce", b"sid"];
 
-/// Appends a query with the values of secret parameters replaced by `***`.
-pub(super) fn query(query: &[u8], out: &mut Vec<u8>) {
+/// Appends a query with the values of secret parameters (`hidden` ones, and those that are secret by their name) replaced by `***`.
+pub(super) fn query(query: &[u8], hidden: &[Arc<str>], out: &mut Vec<u8>) {
     let mut rest = query;
     loop {
         let end = rest.iter().position(|&byte| byte == b'&' || byte == b';').unwrap_or(rest.len());
         let pair = &rest[..end];
         match pair.iter().position(|&byte| byte == b'=') {
-            Some(at) if secret_name(&pair[..at]) => {
+            Some(at) if secret_name(&pair[..at]) || hidden.iter().any(|name| name.as_bytes() == &pair[..at]) => {
                 out.extend_from_slice(&pair[..=at]);
                 out.extend_from_slice(b"***");
             }
@@ -29,7 +30,7 @@ pub(super) fn query(query: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Appends a URL with the secrets of its query and fragment (implicit OAuth flows put tokens there) and its user info redacted.
-pub(super) fn url(url: &[u8], out: &mut Vec<u8>) {
+pub(super) fn url(url: &[u8], hidden: &[Arc<str>], out: &mut Vec<u8>) {
     let end = url.iter().position(|&byte| byte == b'?' || byte == b'#').unwrap_or(url.len());
     let (base, rest) = url.split_at(end);
     match memchr::memmem::find(base, b"://") {
@@ -49,7 +50,7 @@ pub(super) fn url(url: &[u8], out: &mut Vec<u8>) {
     while let Some((&mark, tail)) = rest.split_first() {
         out.push(mark);
         let end = tail.iter().position(|&byte| byte == b'#').unwrap_or(tail.len());
-        query(&tail[..end], out);
+        query(&tail[..end], hidden, out);
         rest = &tail[end..];
     }
 }

@@ -90,6 +90,7 @@ fn entry(head: Option<&RequestHead>) -> Entry<'_> {
         tries: 1,
         stage: None,
         user: None,
+        hidden: &[],
     }
 }
 

@@ -9,7 +9,6 @@ pub(super) mod key;
 mod table;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
@@ -23,6 +22,7 @@ use super::{RequestCx, ResponseCx};
 use crate::config::{Issue, raw};
 use crate::http::answer::Answer;
 use crate::http::ops::HeaderOps;
+use crate::metrics::{self, Id};
 
 /// A rate-limit policy.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(super) struct RateLimit {
     /// After it, for requests without a tier of their own.
     late: Vec<Limit>,
     tiers: Option<Tiers>,
-    pub(super) rejected: Arc<AtomicU64>,
+    pub(super) rejected: Id,
 }
 
 #[derive(Debug)]
@@ -118,7 +118,7 @@ impl RateLimit {
         raw: &raw::RateLimit,
         tables: &mut Tables,
         previous: Option<&Tables>,
-        rejected: Arc<AtomicU64>,
+        rejected: Id,
         issues: &mut Vec<Issue>,
     ) -> Self {
         let mut policy = Self {
@@ -230,7 +230,7 @@ impl RateLimit {
     }
 
     fn refuse(&self, retry_after: u64, cx: &RequestCx<'_>) -> Answer {
-        self.rejected.fetch_add(1, Ordering::Relaxed);
+        metrics::with(|shard| shard.limited(self.rejected));
         let message = format!("Rate limit exceeded; try again in {retry_after} s");
         let mut answer = Answer::error(429, "rate_limit_exceeded", &message, "rate_limit", cx.req.request_id, cx.req.head);
         answer.headers.set("retry-after", itoa::Buffer::new().format(retry_after));
