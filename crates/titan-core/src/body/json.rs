@@ -3,7 +3,41 @@
 use serde_json::{Map, Value};
 
 use crate::config::Issue;
-use crate::config::raw::{JsonAction, JsonRule};
+use crate::config::raw::{JsonAction, JsonBody, JsonRule};
+use crate::http::head::{HeaderId, Method, RequestHead, ResponseHead};
+
+/// A compiled policy: the rules of both directions.
+#[derive(Debug)]
+pub struct JsonPolicy {
+    /// On requests.
+    pub request: JsonRules,
+    /// On answers.
+    pub response: JsonRules,
+    /// Bytes of the largest body that is held.
+    pub max_body: u64,
+}
+
+impl JsonPolicy {
+    /// Compiles the policy called `name`.
+    pub fn compile(name: &str, raw: &JsonBody, issues: &mut Vec<Issue>) -> Self {
+        let mut compile = |part: &str, rules: &[JsonRule]| JsonRules::compile(rules, &format!("{name}.{part}"), issues);
+        Self { request: compile("request", &raw.request), response: compile("response", &raw.response), max_body: raw.max_body }
+    }
+
+    /// Whether the body of this request is to be changed. An encoded body is no JSON document yet and stays as it is.
+    pub fn takes_request(&self, head: &RequestHead) -> bool {
+        !self.request.is_empty() && head.get(HeaderId::ContentEncoding).is_none() && JsonRules::applies_to(head.get(HeaderId::ContentType))
+    }
+
+    /// Whether the body of this answer is to be changed. A part (206) is no document.
+    pub fn takes_response(&self, request: &RequestHead, head: &ResponseHead) -> bool {
+        let has_body = request.method != Method::Head && head.status >= 200 && !matches!(head.status, 204 | 206 | 304);
+        has_body
+            && !self.response.is_empty()
+            && head.get(HeaderId::ContentEncoding).is_none_or(|coding| coding.eq_ignore_ascii_case(b"identity"))
+            && JsonRules::applies_to(head.get(HeaderId::ContentType))
+    }
+}
 
 /// Compiled rules of one direction.
 ///

@@ -13,6 +13,7 @@ use super::ip::IpFilter;
 use super::limit::{RateLimit, Stage, Tables};
 use super::step::Step;
 use super::{Chain, Services};
+use crate::body::BodyPlan;
 use crate::config::raw::PolicyKind;
 use crate::config::{Issue, raw};
 use crate::hook::Hook;
@@ -29,6 +30,8 @@ pub struct Policies {
 struct Compiled {
     raw: Arc<raw::Policy>,
     steps: Steps,
+    /// What it does to bodies: no step of the chain, the proxy streams through it.
+    bodies: BodyPlan,
 }
 
 /// A policy is one step, or two where it acts at two stages.
@@ -43,10 +46,17 @@ impl Policies {
         Chain { steps: steps.into() }
     }
 
+    /// What the policies at `indices` do to bodies.
+    pub fn bodies(&self, indices: &[usize]) -> BodyPlan {
+        self.taken(indices).into_iter().fold(BodyPlan::default(), |plan, p| plan.and(&p.bodies))
+    }
+
     /// Names and types of the policies at `indices` in the order they run (`titan explain`).
     pub fn order(&self, indices: &[usize]) -> Vec<(&str, &'static str)> {
         let taken = self.taken(indices);
-        let mut steps: Vec<_> = taken.into_iter().flat_map(|p| p.steps.iter().map(|s| (s.order(), &*p.raw.name, s.kind()))).collect();
+        let bodies = taken.iter().filter_map(|p| Some((u8::MAX, &*p.raw.name, p.bodies.kind()?)));
+        let heads = taken.iter().flat_map(|p| p.steps.iter().map(|s| (s.order(), &*p.raw.name, s.kind())));
+        let mut steps: Vec<_> = heads.chain(bodies).collect();
         steps.sort_by_key(|s| s.0);
         steps.into_iter().map(|(_, name, kind)| (name, kind)).collect()
     }
@@ -119,8 +129,11 @@ impl Compiler<'_> {
             PolicyKind::ForwardAuth(raw) => {
                 self.forward_auth(name, raw, rejected).map(|p| Step::ForwardAuth(Arc::new(p))).into_iter().collect()
             }
+            // These act on bodies, not on heads: see `bodies`.
+            PolicyKind::Compression(_) | PolicyKind::JsonBody(_) => Steps::new(),
             PolicyKind::Authorize(raw) => smallvec![Step::Authorize(Arc::new(Authorize::compile(name, raw, rejected, issues)))],
         };
-        Compiled { raw: Arc::new(policy.clone()), steps }
+        let bodies = BodyPlan::compile(policy, &mut self.issues);
+        Compiled { raw: Arc::new(policy.clone()), steps, bodies }
     }
 }

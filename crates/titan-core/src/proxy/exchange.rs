@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::downstream::{Downstream, Reply};
 use super::kit::Kit;
 use super::local::{Held, Local};
@@ -46,6 +48,8 @@ pub struct Exchange<'l> {
     pub deadline: u64,
     /// Bytes of a request body that are let through.
     pub max_body: u64,
+    /// The request's whole body is in the kit's replay buffer, as it is to be sent.
+    pub held: bool,
     /// An answer's head was queued: an error can only cut now.
     pub answered: bool,
     /// For metrics and the access log.
@@ -123,6 +127,7 @@ impl<'l> Exchange<'l> {
             started,
             deadline: NEVER,
             max_body: down.listener().max_body,
+            held: false,
             answered: false,
             notes: Notes::default(),
             path: MatchPath::Unknown,
@@ -224,7 +229,8 @@ impl<'l> Exchange<'l> {
                 Admitted::Continue => return Ok(None),
                 Admitted::Answer(answer) => return Ok(Some(answer)),
                 Admitted::Body(step, limit) => {
-                    let body = super::hooks::read_request(self, down, limit).await?;
+                    super::stored::hold_request(self, down, limit as u64).await?;
+                    let body = Bytes::copy_from_slice(&self.kit.replay);
                     self.kit.policy.set_body(body);
                     at = Some(step);
                 }

@@ -46,11 +46,7 @@ pub async fn forward<D: Downstream>(
 ) -> Result<Answered, ProxyError> {
     let retry = &upstream.retry;
     let mut tried = SmallVec::<[u64; 4]>::new();
-    let mut transfer = Transfer::new(down, if retry.max == 0 { 0 } else { retry.max_body });
-    if !x.kit.replay.is_empty() {
-        // A hook has read the body.
-        transfer.rewind(down, true);
-    }
+    let mut transfer = Transfer::new(down, x.held, if retry.max == 0 { 0 } else { retry.max_body });
     let mut refresh = false;
     let backend = x.kit.policy.rewrite().and_then(|rewrite| rewrite.backend.clone());
     if retry.max != 0 {
@@ -151,7 +147,7 @@ async fn attempt<D: Downstream>(
             return Err(error.into());
         }
     };
-    let (framing, upgrade) = framings(x.head(), down, route);
+    let (framing, upgrade) = framings(x, down, route);
     let query = x.kit.policy.forward_query(x.head().raw_query());
     let mut target = proxy.forward(x.path(), &x.params, query.as_deref())?;
     if let Some(rewrite) = x.kit.policy.rewrite() {
@@ -168,8 +164,7 @@ async fn attempt<D: Downstream>(
         host: upstream.host_for(&endpoint, x.head().authority_bytes()),
         framing,
         upgrade,
-        // With a body that was read already, nothing is left to be expected.
-        expect: down.body() != BodyKind::None && x.kit.replay.is_empty(),
+        expect: down.body() != BodyKind::None && !x.held,
         trailers: framing == Framing::Chunked,
         ops: &x.kit.request_ops,
         forwarding: &snapshot.forwarding,
@@ -288,8 +283,10 @@ async fn checkout<D: Downstream>(
 }
 
 /// Framing towards the upstream, and the protocol to change to.
-fn framings<'h, D: Downstream>(head: &'h RequestHead, down: &D, route: &Route) -> (Framing, Option<&'h [u8]>) {
+fn framings<'x, D: Downstream>(x: &'x Exchange<'_>, down: &D, route: &Route) -> (Framing, Option<&'x [u8]>) {
+    let head = x.head();
     let framing = match down.body() {
+        _ if x.held => Framing::Length(x.kit.replay.len() as u64),
         BodyKind::Length(n) => Framing::Length(n),
         BodyKind::None if head.facts.length.is_some() => Framing::Length(0),
         BodyKind::None | BodyKind::Tunnel => Framing::None,

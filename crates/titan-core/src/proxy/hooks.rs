@@ -2,66 +2,19 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 
-use bytes::Bytes;
-
-use super::downstream::{Downstream, Reply};
+use super::downstream::Downstream;
 use super::exchange::{Cut, Exchange, gone, guard, out_of_time};
 use super::kit::Kit;
 use super::leg::Leg;
 use super::local::Held;
-use super::relay::too_large;
 use crate::error::{ErrorKind, ProxyError, RetrySafety};
 use crate::hook::{Extra, LogFacts, Point};
 use crate::http::answer::Answer;
-use crate::http::h1::framing::BodyKind;
-use crate::http::h1::parse;
 use crate::http::head::{HeaderId, ResponseHead};
 use crate::http::ops::HeaderOps;
 use crate::rt::clock::later;
 use crate::upstream::Upstream;
-
-/// Reads the whole request body, for a hook that looks at it. It is kept and sent from there.
-pub(super) async fn read_request<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, limit: usize) -> Result<Bytes, ProxyError> {
-    let limit = (limit as u64).min(x.max_body);
-    if matches!(down.body(), BodyKind::Length(length) if length > limit) {
-        return Err(too_large(limit));
-    }
-    if !down.body_done() && x.head().facts.has(HeaderId::Expect) {
-        let go_on = parse::response_from(b"HTTP/1.1 100 Continue\r\n\r\n")?;
-        let none = HeaderOps::default();
-        down.interim(&go_on, &Reply { ops: &none, ..x.reply() });
-    }
-    let mut quiet = later(crate::rt::clock::now(), down.listener().timeouts.read);
-    poll_fn(|cx| {
-        while !down.body_done() {
-            // What is queued (100 Continue) must get out before the client sends anything.
-            if let Poll::Ready(Err(_)) = down.poll_flush(cx) {
-                return Poll::Ready(Err(gone()));
-            }
-            let local = x.local;
-            let mut scratch = local.scratch();
-            match down.poll_body(cx, &mut scratch)? {
-                Poll::Ready(piece) => {
-                    x.kit.replay.extend_from_slice(&scratch[..piece.len]);
-                    x.notes.bytes_in = x.kit.replay.len() as u64;
-                    if x.notes.bytes_in > limit {
-                        return Poll::Ready(Err(too_large(limit)));
-                    }
-                    quiet = later(crate::rt::clock::now(), down.listener().timeouts.read);
-                }
-                Poll::Pending => {
-                    let slow = || ProxyError::client(ErrorKind::ClientTimeout, "the request's body came too slowly");
-                    return down.timer().poll(cx, quiet.min(x.deadline)).map(|()| Err(slow()));
-                }
-            }
-        }
-        Poll::Ready(Ok(()))
-    })
-    .await?;
-    Ok(Bytes::copy_from_slice(&x.kit.replay))
-}
 
 /// Runs the hooks of an answer's head. `Some` = answer with this instead.
 pub(super) async fn response<D: Downstream>(

@@ -11,6 +11,7 @@ mod local;
 mod record;
 mod relay;
 mod rescue;
+mod stored;
 mod tunnel;
 pub mod wire;
 
@@ -148,6 +149,10 @@ async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Afte
         };
     x.notes.upstream = Some(upstream.clone());
     let tunnel = tunnel::admit(x, route)?;
+    let changes_bodies = !route.bodies.is_pass_through();
+    if changes_bodies {
+        Box::pin(stored::change_request(x, down, &route.bodies)).await?;
+    }
     let Answered { mut leg, mut transfer, picked } = forward(x, &snapshot, down, route, proxy, &upstream).await?;
 
     // The answer's head, with the edits of policies.
@@ -175,15 +180,19 @@ async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Afte
     if let Some(cookie) = upstream.sticky_cookie(&picked, x.head(), x.client.tls.is_some()) {
         x.kit.response_ops.add("set-cookie", cookie);
     }
+    leg.begin_body(body);
+    let mut sent = body;
+    if changes_bodies {
+        sent = Box::pin(stored::change_answer(x, down, &route.bodies, &mut leg, &mut transfer, &upstream, body)).await?;
+    }
     if !transfer.is_uploaded() {
         down.close_after();
     }
-    down.head(x.kit.response.as_ref().expect("set above"), body, &x.reply());
+    down.head(x.kit.response.as_ref().expect("set above"), sent, &x.reply());
     x.answered = true;
     x.notes.status = status;
 
     // Its body, or a tunnel.
-    leg.begin_body(body);
     poll_fn(|cx| transfer.poll_bodies(cx, x, down, &mut leg, &upstream)).await?;
     if let (BodyKind::Tunnel, Some(tunnel)) = (body, tunnel) {
         return Ok(After::Tunnel(tunnel.open(x, route, leg.into_tunnel(), picked)));

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 use super::downstream::Downstream;
 use super::exchange::{Exchange, gone, out_of_time};
 use super::leg::Leg;
+use crate::body::compress::Encoder;
 use crate::error::{ErrorKind, ProxyError, RetrySafety};
 use crate::http::h1::chunked::passable_trailers;
 use crate::http::h1::framing::BodyKind;
@@ -42,6 +43,25 @@ pub struct Transfer {
     /// Body bytes received.
     received: u64,
     down_ended: bool,
+    /// The answer is compressed.
+    encoder: Option<Box<Coding>>,
+    /// The answer is held back, to be changed as a whole.
+    hold: Option<Hold>,
+}
+
+/// An encoder with what it gave out.
+struct Coding {
+    encoder: Encoder,
+    out: Vec<u8>,
+    /// It took bytes in since its last flush.
+    dirty: bool,
+}
+
+enum Hold {
+    /// Up to this many bytes.
+    Fill(Vec<u8>, u64),
+    /// Whole, to be sent.
+    Send(Vec<u8>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,15 +76,16 @@ enum Upload {
 
 impl Transfer {
     /// Before the first try. `keep` = body bytes that may be kept for another one.
-    pub fn new<D: Downstream>(down: &D, keep: usize) -> Self {
+    /// `held` = the whole body is kept already.
+    pub fn new<D: Downstream>(down: &D, held: bool, keep: usize) -> Self {
         let now = clock::now();
-        let upload = if down.body_done() { Upload::Read } else { Upload::Open };
+        let upload = if down.body_done() && !held { Upload::Read } else { Upload::Open };
         Self {
             upload,
             up_fresh: true,
             down_fresh: true,
             waits_for_client: false,
-            replays: false,
+            replays: held,
             replayable: true,
             keep,
             up_since: now,
@@ -72,7 +93,35 @@ impl Transfer {
             began: now,
             received: 0,
             down_ended: false,
+            encoder: None,
+            hold: None,
         }
+    }
+
+    /// From here on the answer's body is compressed.
+    pub fn encode(&mut self, encoder: Encoder) {
+        self.encoder = Some(Box::new(Coding { encoder, out: Vec::new(), dirty: false }));
+    }
+
+    /// The next [`Transfer::poll_bodies`] reads the answer's body to its end and keeps it; more than `limit` bytes are an error.
+    pub fn hold(&mut self, limit: u64) {
+        self.hold = Some(Hold::Fill(Vec::new(), limit));
+    }
+
+    /// The body that was held.
+    pub fn held(&self) -> &[u8] {
+        match &self.hold {
+            Some(Hold::Fill(body, _) | Hold::Send(body)) => body,
+            None => &[],
+        }
+    }
+
+    /// The next [`Transfer::poll_bodies`] sends this as the answer's whole body.
+    pub fn send_held(&mut self, body: Vec<u8>) {
+        self.hold = Some(Hold::Send(body));
+        self.down_fresh = true;
+        self.down_ended = false;
+        self.down_since = clock::now();
     }
 
     /// Whether the request can be sent once more.
@@ -245,6 +294,9 @@ impl Transfer {
         down: &mut D,
         leg: &mut Leg,
     ) -> Result<Progress, ProxyError> {
+        if let Some(Hold::Fill(..)) = self.hold {
+            return self.fill(cx, x, leg);
+        }
         for _ in 0..TURNS {
             // What is there of the body goes out with its head.
             let with_head = std::mem::take(&mut self.down_fresh);
@@ -256,24 +308,75 @@ impl Transfer {
                     Poll::Pending => return Ok(Progress::WaitsForClient),
                 }
             }
+            if let Some(Hold::Send(body)) = self.hold.take() {
+                self.down_ended = true;
+                self.pass_on(cx, x, down, &body, Some(&[]))?;
+                continue;
+            }
             let local = x.local;
             let mut scratch = local.scratch();
             let piece = match leg.poll_body(cx, &mut scratch)? {
                 Poll::Ready(piece) => piece,
+                // Nothing more for now: what an encoder keeps back must not wait for it.
+                Poll::Pending if self.encoder.as_ref().is_some_and(|coding| coding.dirty) => {
+                    self.pass_on(cx, x, down, &[], None)?;
+                    continue;
+                }
                 Poll::Pending if with_head => continue,
                 Poll::Pending => return Ok(Progress::WaitsForUpstream),
             };
             self.down_since = clock::now();
             self.down_ended = piece.end;
-            x.notes.bytes_out += piece.len as u64;
-            let pushed = if piece.end && !leg.trailers().is_empty() {
+            if piece.end && !leg.trailers().is_empty() {
                 let head = x.kit.response.as_ref();
                 let announced = head.into_iter().flat_map(|head| head.get_all(HeaderId::Trailer));
-                down.push(cx, &scratch[..piece.len], Some(&passable_trailers(leg.trailers(), announced)))
+                let trailers = passable_trailers(leg.trailers(), announced);
+                self.pass_on(cx, x, down, &scratch[..piece.len], Some(&trailers))?;
             } else {
-                down.push(cx, &scratch[..piece.len], piece.end.then_some(&[][..]))
-            };
-            pushed.map_err(|_| gone())?;
+                self.pass_on(cx, x, down, &scratch[..piece.len], piece.end.then_some(&[][..]))?;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(Progress::WaitsForUpstream)
+    }
+
+    /// Sends a piece of the answer's body, through the encoder where there is one. No payload and no end asks the encoder for all it has.
+    fn pass_on<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        x: &mut Exchange<'_>,
+        down: &mut D,
+        payload: &[u8],
+        end: Option<&[u8]>,
+    ) -> Result<(), ProxyError> {
+        let payload = match &mut self.encoder {
+            None => payload,
+            Some(coding) => coding
+                .run(payload, end.is_some())
+                .map_err(|error| ProxyError::gateway(ErrorKind::Internal, format!("compressing the answer failed: {error}")))?,
+        };
+        if payload.is_empty() && end.is_none() {
+            return Ok(());
+        }
+        x.notes.bytes_out += payload.len() as u64;
+        down.push(cx, payload, end).map_err(|_| gone())
+    }
+
+    /// Reads the answer's body to its end and keeps it.
+    fn fill(&mut self, cx: &mut Context<'_>, x: &mut Exchange<'_>, leg: &mut Leg) -> Result<Progress, ProxyError> {
+        let Some(Hold::Fill(body, limit)) = &mut self.hold else { return Ok(Progress::Ended) };
+        for _ in 0..TURNS {
+            let mut scratch = x.local.scratch();
+            let Poll::Ready(piece) = leg.poll_body(cx, &mut scratch)? else { return Ok(Progress::WaitsForUpstream) };
+            self.down_since = clock::now();
+            if (body.len() + piece.len) as u64 > *limit {
+                let detail = format!("the answer's body is larger than the {limit} bytes that its route may hold");
+                return Err(ProxyError::upstream(ErrorKind::BadUpstreamResponse, RetrySafety::Never, detail));
+            }
+            body.extend_from_slice(&scratch[..piece.len]);
+            if piece.end {
+                return Ok(Progress::Ended);
+            }
         }
         cx.waker().wake_by_ref();
         Ok(Progress::WaitsForUpstream)
@@ -310,6 +413,23 @@ impl Transfer {
         } else {
             ProxyError::upstream(ErrorKind::UpstreamTimeout, RetrySafety::Sent, "the backend took the request's body too slowly")
         }
+    }
+}
+
+impl Coding {
+    /// Takes a payload in; what comes out, which may be nothing.
+    fn run(&mut self, payload: &[u8], end: bool) -> std::io::Result<&[u8]> {
+        self.out.clear();
+        if !payload.is_empty() {
+            self.encoder.write(payload, &mut self.out)?;
+        }
+        if end {
+            self.encoder.finish(&mut self.out)?;
+        } else if payload.is_empty() {
+            self.encoder.flush(&mut self.out)?;
+        }
+        self.dirty = !end && !payload.is_empty();
+        Ok(&self.out)
     }
 }
 

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::body::BodyPlan;
 use crate::http::answer::Answer;
 use crate::metrics;
 use crate::policy::Chain;
@@ -49,6 +50,8 @@ pub struct Route {
     pub chain: Chain,
     /// Names and types of the policies in the same order.
     pub policies: Vec<(Arc<str>, &'static str)>,
+    /// What happens to bodies.
+    pub bodies: BodyPlan,
     /// Whole request; `None` = no limit.
     pub timeout: Option<Duration>,
     /// Bytes of the request body; `None` = the listener's limit.

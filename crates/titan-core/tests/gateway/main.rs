@@ -2,6 +2,7 @@
 
 mod backends;
 mod basics;
+mod bodies;
 #[path = "../support/dns.rs"]
 mod dns;
 mod lifecycle;

@@ -62,6 +62,7 @@ pub(super) fn compile(
             priority: raw.priority,
             action,
             chain: policies.chain(&raw.policies),
+            bodies: policies.bodies(&raw.policies),
             policies: policies.order(&raw.policies).into_iter().map(|(name, kind)| (name.into(), kind)).collect(),
             timeout: limit(raw.timeout_ms),
             max_body: raw.max_body,

@@ -39,6 +39,10 @@ pub enum PolicyKind {
     Hook(Hook),
     /// Headers added, set or removed.
     Headers(Headers),
+    /// Answers are compressed.
+    Compression(super::Compression),
+    /// Fields of JSON bodies are changed.
+    JsonBody(super::JsonBody),
 }
 
 /// Client addresses. A denied address gets 403; with an allow list (`allow` or `allow_file`), so does every address not in it;

@@ -1,0 +1,161 @@
+//! Bodies that must be whole before they go on: held within a limit, changed, and sent with their new length.
+
+use std::future::poll_fn;
+use std::task::{Poll, ready};
+
+use super::downstream::{Downstream, Reply};
+use super::exchange::{Exchange, gone, out_of_time};
+use super::leg::Leg;
+use super::relay::{Transfer, too_large};
+use crate::body::BodyPlan;
+use crate::body::compress::Decision;
+use crate::body::json::JsonPolicy;
+use crate::error::{ErrorKind, ProxyError, RetrySafety};
+use crate::http::h1::framing::BodyKind;
+use crate::http::h1::parse;
+use crate::http::head::HeaderId;
+use crate::http::ops::HeaderOps;
+use crate::rt::clock::{self, later};
+use crate::upstream::Upstream;
+
+/// The request's side of a plan: changes a JSON body, and asks the upstream for answers that the rules can read.
+pub async fn change_request<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, plan: &BodyPlan) -> Result<(), ProxyError> {
+    let Some(json) = &plan.json else { return Ok(()) };
+    if !json.response.is_empty() {
+        x.kit.request_ops.set("accept-encoding", "identity");
+        x.kit.request_ops.remove("range");
+        x.kit.request_ops.remove("if-range");
+    }
+    if down.body() == BodyKind::None || !json.takes_request(x.head()) {
+        return Ok(());
+    }
+    hold_request(x, down, json.max_body).await?;
+    x.kit.replay = json
+        .request
+        .apply(&x.kit.replay)
+        .map_err(|error| ProxyError::client(ErrorKind::BadRequest, format!("the request's body is no JSON document: {}", place(&error))))?;
+    x.kit.request_ops.remove("content-digest");
+    Ok(())
+}
+
+/// Reads the request's body whole into the kit, from where every try sends it. Does nothing the second time, or where there is none.
+pub async fn hold_request<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, limit: u64) -> Result<(), ProxyError> {
+    let limit = limit.min(x.max_body);
+    if x.held || down.body() == BodyKind::None {
+        return Ok(());
+    }
+    if matches!(down.body(), BodyKind::Length(length) if length > limit) {
+        return Err(too_large(limit));
+    }
+    // Who waits for a go-ahead gets it from here: the upstream is asked only when the body is there.
+    if !down.body_done() && x.head().facts.has(HeaderId::Expect) {
+        let go_ahead = parse::response_from(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        let none = HeaderOps::default();
+        down.interim(&go_ahead, &Reply { ops: &none, ..x.reply() });
+    }
+    let mut quiet = later(clock::now(), down.listener().timeouts.read);
+    poll_fn(|cx| {
+        while !down.body_done() {
+            // What is queued (100 Continue) must get out before the client sends anything.
+            if let Poll::Ready(Err(_)) = down.poll_flush(cx) {
+                return Poll::Ready(Err(gone()));
+            }
+            let local = x.local;
+            let mut scratch = local.scratch();
+            match down.poll_body(cx, &mut scratch)? {
+                Poll::Ready(piece) => {
+                    x.kit.replay.extend_from_slice(&scratch[..piece.len]);
+                    x.notes.bytes_in = x.kit.replay.len() as u64;
+                    if x.notes.bytes_in > limit {
+                        return Poll::Ready(Err(too_large(limit)));
+                    }
+                    quiet = later(clock::now(), down.listener().timeouts.read);
+                }
+                Poll::Pending => {
+                    ready!(down.timer().poll(cx, quiet.min(x.deadline)));
+                    return Poll::Ready(Err(if x.deadline <= clock::now() {
+                        out_of_time()
+                    } else {
+                        ProxyError::client(ErrorKind::ClientTimeout, "the request's body came too slowly")
+                    }));
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await?;
+    x.held = true;
+    Ok(())
+}
+
+/// The answer's side of a plan: changes a JSON body and decides on compression. Returns the framing of what will be sent.
+pub async fn change_answer<D: Downstream>(
+    x: &mut Exchange<'_>,
+    down: &mut D,
+    plan: &BodyPlan,
+    leg: &mut Leg,
+    transfer: &mut Transfer,
+    upstream: &Upstream,
+    body: BodyKind,
+) -> Result<BodyKind, ProxyError> {
+    if matches!(body, BodyKind::None | BodyKind::Tunnel) {
+        decide(x, plan, body);
+        return Ok(body);
+    }
+    let mut body = body;
+    if let Some(json) = &plan.json
+        && x.kit.response.as_ref().is_some_and(|head| json.takes_response(x.head(), head))
+    {
+        body = change_json(x, down, json, leg, transfer, upstream).await?;
+    }
+    let Decision::Compress(coding) = decide(x, plan, body) else { return Ok(body) };
+    let encoder = plan.compression.as_ref().expect("it decided").encoder(coding);
+    let encoder = encoder.map_err(|error| ProxyError::gateway(ErrorKind::Internal, format!("compression could not begin: {error}")))?;
+    transfer.encode(encoder);
+    Ok(BodyKind::Chunked)
+}
+
+async fn change_json<D: Downstream>(
+    x: &mut Exchange<'_>,
+    down: &mut D,
+    json: &JsonPolicy,
+    leg: &mut Leg,
+    transfer: &mut Transfer,
+    upstream: &Upstream,
+) -> Result<BodyKind, ProxyError> {
+    transfer.hold(json.max_body);
+    poll_fn(|cx| transfer.poll_bodies(cx, x, down, leg, upstream)).await?;
+    let changed = json.response.apply(transfer.held()).map_err(|error| {
+        let detail = format!("the answer's body is no JSON document: {}", place(&error));
+        ProxyError::upstream(ErrorKind::BadUpstreamResponse, RetrySafety::Never, detail)
+    })?;
+    let length = changed.len() as u64;
+    transfer.send_held(changed);
+    // Validators and digests of the origin's bytes are no longer true of these.
+    let tag = x.kit.response.as_ref().and_then(|head| head.get(HeaderId::ETag)).filter(|tag| tag.starts_with(b"\""));
+    if let Some(tag) = tag.map(|tag| [b"W/", tag].concat()) {
+        x.kit.response_ops.set("etag", tag);
+    }
+    for name in ["content-digest", "repr-digest", "accept-ranges"] {
+        x.kit.response_ops.remove(name);
+    }
+    Ok(BodyKind::Length(length))
+}
+
+/// The decision on compression, with its edits of the head.
+fn decide(x: &mut Exchange<'_>, plan: &BodyPlan, body: BodyKind) -> Decision {
+    let (Some(compression), Some(head)) = (&plan.compression, &x.kit.response) else { return Decision::Skip };
+    let length = if let BodyKind::Length(n) = body { Some(n) } else { None };
+    let request = x.kit.request.as_ref().expect("an exchange has a head to its end");
+    let decision = match compression.decide(request, x.path(), head, length) {
+        Decision::Compress(_) if matches!(body, BodyKind::None | BodyKind::Tunnel) => Decision::Identity,
+        decision => decision,
+    };
+    compression.edit_head(decision, head, &mut x.kit.response_ops);
+    decision
+}
+
+/// Where a document breaks, without its content.
+fn place(error: &serde_json::Error) -> String {
+    format!("line {}, column {}", error.line(), error.column())
+}
