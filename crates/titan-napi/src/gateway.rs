@@ -1,6 +1,6 @@
 //! The gateway as JavaScript sees it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use napi::bindgen_prelude::{Function, Object, Unknown};
@@ -21,9 +21,51 @@ type Tell = ThreadsafeFunction<String, Unknown<'static>, String, Status, false, 
 /// A data plane. Starts once.
 #[napi]
 pub struct NativeGateway {
-    core: Arc<OnceLock<Gateway>>,
+    core: Arc<Core>,
     tell: Arc<Tell>,
     metrics: Arc<MetricsBridge>,
+}
+
+/// The gateway while there is one: none before it started, and none once it has ended, so that its threads and descriptors are given back
+/// then and not when the garbage collector finds the object.
+#[derive(Default)]
+struct Core(Mutex<Slot>);
+
+#[derive(Default)]
+enum Slot {
+    #[default]
+    New,
+    Starting,
+    Running(Arc<Gateway>),
+    Ended,
+}
+
+impl Core {
+    fn get(&self) -> Option<Arc<Gateway>> {
+        match &*self.slot() {
+            Slot::Running(gateway) => Some(gateway.clone()),
+            _ => None,
+        }
+    }
+
+    /// Takes the right to start; false where that was done before.
+    fn begin(&self) -> bool {
+        let mut slot = self.slot();
+        let first = matches!(*slot, Slot::New);
+        if first {
+            *slot = Slot::Starting;
+        }
+        first
+    }
+
+    fn set(&self, next: Slot) {
+        let before = std::mem::replace(&mut *self.slot(), next);
+        drop(before);
+    }
+
+    fn slot(&self) -> std::sync::MutexGuard<'_, Slot> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[napi]
@@ -45,7 +87,7 @@ impl NativeGateway {
     pub fn start<'env>(&self, env: &'env Env, config: String, inherit: bool) -> Result<Object<'env>> {
         let (core, tell, metrics) = (self.core.clone(), self.tell.clone(), self.metrics.clone());
         promise::spawn(env, "titan-start", move || {
-            if core.get().is_some() {
+            if !core.begin() {
                 return Outcome::fail("TITAN_STATE", "the gateway was started before");
             }
             let config = match parse(&config) {
@@ -60,13 +102,10 @@ impl NativeGateway {
                 inherited: if inherit { system::inherited() } else { Vec::new() },
             };
             match Gateway::start(config, host) {
-                Ok(gateway) => match core.set(gateway) {
-                    Ok(()) => Outcome::ok(Some(1)),
-                    Err(second) => {
-                        second.stop();
-                        Outcome::fail("TITAN_STATE", "the gateway was started twice at once")
-                    }
-                },
+                Ok(gateway) => {
+                    core.set(Slot::Running(Arc::new(gateway)));
+                    Outcome::ok(Some(1))
+                }
                 Err(issues) => Outcome::refused(issues),
             }
         })
@@ -97,6 +136,7 @@ impl NativeGateway {
             match tokio::runtime::Builder::new_current_thread().build() {
                 Ok(runtime) => {
                     runtime.block_on(gateway.closed());
+                    core.set(Slot::Ended);
                     Outcome::ok(None)
                 }
                 Err(error) => Outcome::fail("TITAN_START", format!("no runtime to wait on: {error}")),
@@ -157,8 +197,8 @@ impl NativeGateway {
         self.metrics.answer(id, reply);
     }
 
-    fn running(&self) -> Result<&Gateway> {
-        self.core.get().ok_or_else(|| Error::new(Status::GenericFailure, "the gateway was not started"))
+    fn running(&self) -> Result<Arc<Gateway>> {
+        self.core.get().ok_or_else(|| Error::new(Status::GenericFailure, "the gateway is not running"))
     }
 }
 
