@@ -74,7 +74,11 @@ export async function run(options: ServeOptions): Promise<void> {
   });
   if (options.watch) {
     const { watchFiles } = await import("./watch.ts");
-    watcher = watchFiles(() => gateway.files, () => reload("file changed"), began);
+    watcher = watchFiles(
+      () => gateway.files,
+      () => reload("file changed"),
+      began,
+    );
   }
   logWarnings(gateway, log);
   announce(gateway, options, log);
