@@ -66,6 +66,8 @@ pub(super) struct Stream {
     sender: Sender,
     kind: BodyKind,
     method: Method,
+    /// The answer was 200 to an extended CONNECT.
+    tunnel: bool,
     /// The reset was counted.
     gone: bool,
 }
@@ -75,7 +77,18 @@ impl Stream {
         shared.open.set(shared.open.get() + 1);
         let timer = shared.local.timers.timer();
         let receiver = Some(Receiver::new(recv));
-        Self { shared, spec, timer, respond, receiver, sender: Sender::default(), kind: BodyKind::None, method: Method::Get, gone: false }
+        Self {
+            shared,
+            spec,
+            timer,
+            respond,
+            receiver,
+            sender: Sender::default(),
+            kind: BodyKind::None,
+            method: Method::Get,
+            tunnel: false,
+            gone: false,
+        }
     }
 
     /// Ready for the request. The body of an extended CONNECT is its tunnel.
@@ -256,8 +269,9 @@ impl Downstream for Stream {
             ids,
             date: &date,
         };
+        self.tunnel = body == BodyKind::Tunnel;
         // The answer to an extended CONNECT that was accepted is 200 (RFC 8441 §5).
-        let status = if body == BodyKind::Tunnel { 200 } else { head.status };
+        let status = if self.tunnel { 200 } else { head.status };
         self.send_head(status, body == BodyKind::None, |out| encode::response(head, &plan, out));
     }
 
@@ -280,7 +294,10 @@ impl Downstream for Stream {
     }
 
     fn push(&mut self, _: &mut Context<'_>, payload: &[u8], end: Option<&[u8]>) -> io::Result<()> {
-        self.sender.push(payload, end);
+        // A tunnel's bytes are not a body: its end is for the tunnel to say.
+        if !self.tunnel {
+            self.sender.push(payload, end);
+        }
         Ok(())
     }
 

@@ -60,6 +60,16 @@ impl Connection {
     }
 }
 
+impl Socket {
+    /// Protocol that ALPN chose.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(socket) => socket.get_ref().1.alpn_protocol(),
+        }
+    }
+}
+
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {

@@ -1,14 +1,18 @@
-//! Idle connections of one shard, last in first out: the one used last is the warmest and the least likely to have been closed.
+//! Upstream connections of one shard. Idle HTTP/1.1 ones are kept last in first out: the one used last is the warmest and the least likely to
+//! have been closed. HTTP/2 ones are shared by their streams ([`Backend`]).
 
 mod connect;
 mod connection;
+mod multiplex;
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 
 pub use connect::{Connect, connect};
 pub use connection::{Connection, Socket};
+pub use multiplex::{Backend, Lease};
 
 use crate::rt::clock;
 use crate::upstream::Endpoint;
@@ -17,6 +21,7 @@ use crate::upstream::Endpoint;
 #[derive(Default)]
 pub struct Pool {
     idle: HashMap<u64, Stack, foldhash::fast::RandomState>,
+    multiplexed: HashMap<u64, (Rc<Backend>, Option<Duration>), foldhash::fast::RandomState>,
     /// Shards: each keeps its share of an endpoint's `max_idle`.
     shards: usize,
 }
@@ -35,7 +40,7 @@ struct Idle {
 impl Pool {
     /// An empty pool of one of `shards`.
     pub fn new(shards: usize) -> Self {
-        Self { idle: HashMap::default(), shards: shards.max(1) }
+        Self { idle: HashMap::default(), multiplexed: HashMap::default(), shards: shards.max(1) }
     }
 
     /// An idle connection that still looks alive. Those that the backend has closed meanwhile are dropped on the way: that it has is seen
@@ -50,6 +55,13 @@ impl Pool {
             }
         }
         None
+    }
+
+    /// The HTTP/2 connections to an endpoint.
+    pub fn backend(&mut self, endpoint: &Endpoint, idle_timeout: Option<Duration>) -> Rc<Backend> {
+        let (backend, limit) = self.multiplexed.entry(endpoint.id).or_default();
+        *limit = idle_timeout;
+        backend.clone()
     }
 
     /// Keeps a connection whose answer was read to its end, or gives it to a request that waits on any shard.
@@ -76,6 +88,10 @@ impl Pool {
 
     /// Gives idle connections of an endpoint to requests that wait on other shards.
     pub fn spare(&mut self, endpoint: &Endpoint) {
+        if let Some((backend, _)) = self.multiplexed.get(&endpoint.id) {
+            // One that no stream uses is closed, and its place goes to who waits.
+            backend.sweep(clock::now() + 1);
+        }
         let Some(stack) = self.idle.get_mut(&endpoint.id) else { return };
         while endpoint.permits.waiting() != 0
             && let Some(mut idle) = stack.list.pop()
@@ -97,27 +113,35 @@ impl Pool {
             stack.list.retain_mut(|idle| idle.since >= oldest && !idle.connection.is_stale());
             !stack.list.is_empty()
         });
+        self.multiplexed.retain(|_, (backend, limit)| backend.sweep(oldest(*limit)) || Rc::strong_count(backend) > 1);
     }
 
     /// Idle connections of an endpoint.
     pub fn idle(&self, endpoint: u64) -> usize {
-        self.idle.get(&endpoint).map_or(0, |stack| stack.list.len())
+        let shared = self.multiplexed.get(&endpoint).map_or(0, |(backend, _)| backend.idle());
+        self.idle.get(&endpoint).map_or(0, |stack| stack.list.len()) + shared
     }
 
     /// Idle connections by endpoint.
     pub fn all(&self) -> impl Iterator<Item = (u64, usize)> {
-        self.idle.iter().map(|(id, stack)| (*id, stack.list.len()))
+        let shared = self.multiplexed.iter().map(|(id, (backend, _))| (*id, backend.idle()));
+        self.idle.iter().map(|(id, stack)| (*id, stack.list.len())).chain(shared)
     }
 
     /// Drops every idle connection.
     pub fn clear(&mut self) {
         self.idle.clear();
+        self.multiplexed.clear();
     }
 }
 
 impl Stack {
     /// Connections idle since before this are too old.
     fn oldest(&self) -> u64 {
-        self.limit.map_or(0, |limit| clock::now().saturating_sub(limit.as_millis() as u64))
+        oldest(self.limit)
     }
+}
+
+fn oldest(limit: Option<Duration>) -> u64 {
+    limit.map_or(0, |limit| clock::now().saturating_sub(limit.as_millis() as u64))
 }

@@ -1,15 +1,19 @@
 //! Gets an answer's head from an upstream: chooses an endpoint, checks a connection out, sends, and tries again where that is safe.
 
-use std::future::poll_fn;
+use std::any::Any;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Instant;
 
 use smallvec::SmallVec;
 
 use super::downstream::{Downstream, Reply};
 use super::exchange::{Exchange, guard, out_of_time};
-use super::leg::Leg;
-use super::local::Held;
+use super::grpc;
+use super::leg::{Lane, Leg, Opening};
+use super::local::{Held, Local};
 use super::relay::Transfer;
 use crate::error::{ErrorKind, ProxyError, RetrySafety, Side};
 use crate::http::h1::encode::{self, Framing, RequestPlan};
@@ -18,9 +22,9 @@ use crate::http::head::{HeaderId, Method, RequestHead};
 use crate::metrics::Try;
 use crate::pool::{Connect, Connection, connect};
 use crate::route::{Proxy, Route};
-use crate::rt::clock::{self, after};
-use crate::upstream::permits::Grant;
-use crate::upstream::{Endpoint, Outcome, PickInput, Picked, Upstream};
+use crate::rt::clock::{self, NEVER, after};
+use crate::upstream::permits::{Grant, Permit};
+use crate::upstream::{Endpoint, Outcome, PickInput, Picked, Protocol, Upstream};
 
 /// Interim answers (1xx) of one request; more are an attack or a bug.
 const MAX_INTERIM: u32 = 32;
@@ -59,7 +63,7 @@ pub async fn forward<D: Downstream>(
         let result = attempt(x, snapshot, down, route, proxy, upstream, &mut picked, &mut transfer, refresh).await;
         let (error, stale) = match result {
             Ok(leg) => {
-                let status = x.kit.response.as_ref().map_or(0, |head| head.status);
+                let status = status_of(x);
                 if !(retry.statuses.contains(&status)
                     && may_repeat(x.head(), upstream)
                     && may_retry(x, upstream, &transfer, tried.len(), false))
@@ -136,8 +140,8 @@ async fn attempt<D: Downstream>(
     x.notes.tries += 1;
     x.notes.backend = Some(endpoint.addr);
     let began = Instant::now();
-    let connection = match checkout(x, down, upstream, &endpoint, fresh).await {
-        Ok(connection) => connection,
+    let lane = match lane(x, down, upstream, &endpoint, fresh).await {
+        Ok(lane) => lane,
         Err(error) => {
             if matches!(error.kind, ErrorKind::ConnectFailed | ErrorKind::UpstreamTls) {
                 let took = began.elapsed();
@@ -147,6 +151,16 @@ async fn attempt<D: Downstream>(
             return Err(error.into());
         }
     };
+    if x.head().facts.has(HeaderId::GrpcTimeout) && x.deadline != NEVER && grpc::is_grpc(x.head()) {
+        let left = x.deadline.saturating_sub(clock::now());
+        x.kit.request_ops.set("grpc-timeout", grpc::left(left));
+    }
+    if let Lane::H2(lease) = &lane
+        && x.head().facts.upgrade
+        && !lease.accepts_connect()
+    {
+        guard(down, x.local, x.deadline, Box::pin(lease.settle())).await.map_err(|cut| x.cut(cut, out_of_time))?;
+    }
     let (framing, upgrade) = framings(x, down, route);
     let query = x.kit.policy.forward_query(x.head().raw_query());
     let mut target = proxy.forward(x.path(), &x.params, query.as_deref())?;
@@ -171,19 +185,36 @@ async fn attempt<D: Downstream>(
         client: &x.client,
         ids: &x.ids,
     };
-    let mut leg = Leg::new(connection, framing, |out| encode::request(x.head(), &plan, out));
+    let encode = |out: &mut Vec<u8>| encode::request(x.head(), &plan, out);
+    let mut leg = match lane {
+        Lane::H1(connection) => Leg::h1(connection, framing, encode),
+        Lane::H2(lease) => {
+            let opening = Opening {
+                framing,
+                to_head: x.head().method == Method::Head,
+                te_trailers: x.head().get(HeaderId::Te).is_some_and(|te| te.eq_ignore_ascii_case(b"trailers")),
+                upgrade,
+                secure: upstream.tls.is_some(),
+            };
+            // A connection that was told to go away since it was chosen: nothing was sent, and there is another.
+            Leg::h2(lease, &opening, encode).map_err(|error| Failed { stale: error.retry == RetrySafety::Unsent, error })?
+        }
+    };
     let sent = Instant::now();
     match answer_head(x, down, &mut leg, upstream, transfer).await {
         Ok(()) => {
             let took = sent.elapsed();
             x.notes.first_byte = Some(took);
             x.local.counts.tried(upstream.metric, Try::Answered, took);
-            let status = x.kit.response.as_ref().map_or(0, |head| head.status);
+            let status = status_of(x);
             picked.report(if status >= 500 { Outcome::ServerError } else { Outcome::Success }, took);
             Ok(leg)
         }
         Err(error) => {
             let stale = leg.was_stale() && error.kind == ErrorKind::UpstreamReset;
+            if error.kind == ErrorKind::UpstreamTimeout {
+                leg.retire();
+            }
             if error.side == Side::Upstream && !stale {
                 let (outcome, label) = match error.kind {
                     ErrorKind::UpstreamTimeout => (Outcome::Timeout, Try::TimedOut),
@@ -194,6 +225,15 @@ async fn attempt<D: Downstream>(
             }
             Err(Failed { error, stale })
         }
+    }
+}
+
+/// Status of the answer that has come: of a gRPC call that failed at once (trailers-only), the one that its `grpc-status` stands for.
+fn status_of(x: &Exchange<'_>) -> u16 {
+    let Some(head) = &x.kit.response else { return 0 };
+    match head.get(HeaderId::GrpcStatus) {
+        Some(code) if grpc::is_grpc(x.head()) => grpc::status_of(code),
+        _ => head.status,
     }
 }
 
@@ -225,44 +265,135 @@ async fn answer_head<D: Downstream>(
     }
 }
 
-/// A connection to the endpoint: idle, new, or waited for. `fresh` = not one that was idle.
-async fn checkout<D: Downstream>(
+/// A connection to the endpoint: idle, new, or waited for; or a stream of one. `fresh` = not one that was idle.
+async fn lane<D: Downstream>(
     x: &mut Exchange<'_>,
     down: &mut D,
     upstream: &Arc<Upstream>,
     endpoint: &Arc<Endpoint>,
     fresh: bool,
-) -> Result<Connection, ProxyError> {
+) -> Result<Lane, ProxyError> {
     let local = x.local;
+    if upstream.protocol != Protocol::Http1 && !(upstream.protocol == Protocol::Auto && upstream.tls.is_none()) {
+        // Boxed: HTTP/1.1's future does not carry its state.
+        return Box::pin(multiplexed(x, down, upstream, endpoint, fresh)).await;
+    }
     if !fresh && let Some(connection) = local.pool.borrow_mut().checkout(endpoint) {
-        return Ok(connection);
+        return Ok(Lane::H1(connection));
     }
     let permit = match endpoint.permits.try_acquire() {
         Some(permit) => permit,
         None => {
-            let exhausted = |detail: &str| {
-                let limit = endpoint.permits.max();
-                ProxyError::gateway(
-                    ErrorKind::PoolExhausted,
-                    format!("{detail}: all {limit} connections to {} are in use", endpoint.backend),
-                )
-            };
-            let wait = endpoint.permits.wait().map_err(|_| exhausted("the queue for a connection is full"))?;
+            let wait = endpoint.permits.wait().map_err(|_| exhausted(endpoint, "the queue for a connection is full"))?;
             (local.process.spare)(local.shard, endpoint);
             let deadline = after(upstream.pool.wait_timeout).min(x.deadline);
             match guard(down, local, deadline, wait).await {
                 Ok(Grant::Permit(permit)) => permit,
-                Ok(Grant::Connection(connection)) => {
-                    let connection = connection.downcast::<Connection>().expect("the pool hands connections over");
-                    if let Ok(connection) = connection.adopt(local.shard) {
-                        return Ok(connection);
-                    }
-                    return Err(exhausted("a connection could not be taken over"));
-                }
-                Err(cut) => return Err(x.cut(cut, || exhausted("waited too long for a connection"))),
+                Ok(Grant::Connection(connection)) => return taken_over(local, endpoint, connection),
+                Err(cut) => return Err(x.cut(cut, || exhausted(endpoint, "waited too long for a connection"))),
             }
         }
     };
+    open(x, down, upstream, endpoint, permit).await.map(Lane::H1)
+}
+
+/// A stream of a shared connection; where ALPN chose HTTP/1.1, a connection.
+async fn multiplexed<D: Downstream>(
+    x: &mut Exchange<'_>,
+    down: &mut D,
+    upstream: &Arc<Upstream>,
+    endpoint: &Arc<Endpoint>,
+    fresh: bool,
+) -> Result<Lane, ProxyError> {
+    let local = x.local;
+    let backend = local.pool.borrow_mut().backend(endpoint, upstream.pool.idle_timeout);
+    let deadline = after(upstream.pool.wait_timeout).min(x.deadline);
+    let waiting = backend.waiting();
+    let permit = loop {
+        if let Some(lease) = backend.lease() {
+            return Ok(Lane::H2(lease));
+        }
+        if backend.is_http1()
+            && !fresh
+            && let Some(connection) = local.pool.borrow_mut().checkout(endpoint)
+        {
+            return Ok(Lane::H1(connection));
+        }
+        let changed = backend.changed.notified();
+        let opening = backend.will_have_room() && !backend.is_http1();
+        if !opening && let Some(permit) = endpoint.permits.try_acquire() {
+            break permit;
+        }
+        let mut queue = if opening {
+            None
+        } else {
+            (local.process.spare)(local.shard, endpoint);
+            Some(endpoint.permits.wait().map_err(|_| exhausted(endpoint, "the queue for a connection is full"))?)
+        };
+        // Whichever comes first: a stream, or leave to open a connection.
+        let mut changed = pin!(changed);
+        let granted = guard(
+            down,
+            local,
+            deadline,
+            poll_fn(|cx| {
+                if let Some(Poll::Ready(grant)) = queue.as_mut().map(|queue| Pin::new(queue).poll(cx)) {
+                    return Poll::Ready(Some(grant));
+                }
+                changed.as_mut().poll(cx).map(|()| None)
+            }),
+        )
+        .await;
+        match granted {
+            Ok(Some(Grant::Permit(permit))) => break permit,
+            Ok(Some(Grant::Connection(connection))) => return taken_over(local, endpoint, connection),
+            Ok(None) => {}
+            Err(cut) => return Err(x.cut(cut, || exhausted(endpoint, "waited too long for a stream"))),
+        }
+    };
+    drop(waiting);
+    let opening = backend.opening();
+    let connection = open(x, down, upstream, endpoint, permit).await?;
+    let h2 = upstream.protocol == Protocol::H2c || connection.socket.alpn() == Some(b"h2");
+    if !h2 {
+        if upstream.protocol == Protocol::Auto {
+            backend.learn(true);
+            return Ok(Lane::H1(connection));
+        }
+        let detail = format!("{} does not speak HTTP/2 (it chose no h2 by ALPN)", endpoint.backend);
+        return Err(ProxyError::upstream(ErrorKind::UpstreamTls, RetrySafety::Unsent, detail));
+    }
+    backend.learn(false);
+    let failed = |error: h2::Error| {
+        let detail = format!("HTTP/2 with {} failed: {error}", endpoint.backend);
+        ProxyError::upstream(ErrorKind::ConnectFailed, RetrySafety::Unsent, detail)
+    };
+    backend.adopt(connection).await.map_err(failed)?;
+    drop(opening);
+    let lease = backend.lease().ok_or_else(|| exhausted(endpoint, "the backend allows no streams"))?;
+    Ok(Lane::H2(lease))
+}
+
+fn exhausted(endpoint: &Endpoint, detail: &str) -> ProxyError {
+    let limit = endpoint.permits.max();
+    ProxyError::gateway(ErrorKind::PoolExhausted, format!("{detail}: all {limit} connections to {} are in use", endpoint.backend))
+}
+
+/// A connection that another request has left, perhaps on another shard.
+fn taken_over(local: &Local, endpoint: &Endpoint, connection: Box<dyn Any + Send>) -> Result<Lane, ProxyError> {
+    let connection = connection.downcast::<Connection>().expect("the pool hands connections over");
+    connection.adopt(local.shard).map(Lane::H1).map_err(|_| exhausted(endpoint, "a connection could not be taken over"))
+}
+
+/// A new connection.
+async fn open<D: Downstream>(
+    x: &mut Exchange<'_>,
+    down: &mut D,
+    upstream: &Arc<Upstream>,
+    endpoint: &Arc<Endpoint>,
+    permit: Permit,
+) -> Result<Connection, ProxyError> {
+    let local = x.local;
     let ask = Connect { endpoint: endpoint.clone(), tls: upstream.tls.clone(), permit, shard: local.shard };
     let began = Instant::now();
     let deadline = after(upstream.timeouts.connect).min(x.deadline);

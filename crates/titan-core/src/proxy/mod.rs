@@ -4,6 +4,7 @@ mod builtin;
 mod downstream;
 mod exchange;
 mod forward;
+mod grpc;
 mod hooks;
 mod kit;
 mod leg;
@@ -31,7 +32,7 @@ pub use tunnel::{Tunnel, TunnelCounts, run as run_tunnel};
 use crate::error::{ErrorKind, ProxyError, RetrySafety};
 use crate::http::answer::Answer;
 use crate::http::h1::framing::{self, BodyKind};
-use crate::http::head::Method;
+use crate::http::head::{HeaderId, Method};
 use crate::http::host;
 use crate::policy;
 use crate::route::{Action, Found, MatchInput};
@@ -114,6 +115,9 @@ async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Afte
     // Limits of the route, then its policies in their fixed order (those for unrouted requests where there is no route).
     let route = x.route_in(&snapshot);
     x.deadline = after(route.and_then(|route| route.timeout));
+    if x.head().facts.has(HeaderId::GrpcTimeout) && grpc::is_grpc(x.head()) {
+        x.deadline = x.deadline.min(after(grpc::timeout(x.head())));
+    }
     x.max_body = route.and_then(|route| route.max_body).unwrap_or(x.max_body);
     if let Some(answer) = x.admit(&snapshot, down).await? {
         let refused = answer.status >= 400 && answer.stage != "hook";
@@ -216,6 +220,8 @@ async fn own<D: Downstream>(x: &mut Exchange<'_>, snapshot: &Held, down: &mut D,
 async fn reply<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, answer: Answer) -> Result<After, ProxyError> {
     // Whatever was kept of an upstream's answer is not what is sent.
     x.kit.response = None;
+    let status = answer.status;
+    let answer = if status >= 400 && grpc::is_grpc(x.head()) { grpc::answer(&answer) } else { answer };
     x.edit_response(answer.status);
     let read = poll_fn(|cx| Poll::Ready(down.body_done() || down.discard(cx, &mut x.local.scratch()))).await;
     if !read {
@@ -223,7 +229,7 @@ async fn reply<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, answer: Answer
     }
     down.answer(&answer, &x.reply());
     x.answered = true;
-    x.notes.status = answer.status;
+    x.notes.status = status;
     if x.head().method != Method::Head {
         x.notes.bytes_out = answer.body.len() as u64;
     }

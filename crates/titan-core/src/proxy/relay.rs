@@ -4,12 +4,13 @@ use std::task::{Context, Poll, ready};
 
 use super::downstream::Downstream;
 use super::exchange::{Exchange, gone, out_of_time};
+use super::grpc;
 use super::leg::Leg;
 use crate::body::compress::Encoder;
 use crate::error::{ErrorKind, ProxyError, RetrySafety};
-use crate::http::h1::chunked::passable_trailers;
+use crate::http::h1::chunked::{allowed_trailers, passable_trailers};
 use crate::http::h1::framing::BodyKind;
-use crate::http::head::{HeaderId, ResponseHead};
+use crate::http::head::{HeaderId, ResponseHead, Version};
 use crate::rt::clock::{self, NEVER, later};
 use crate::upstream::Upstream;
 
@@ -159,7 +160,7 @@ impl Transfer {
         }
         self.watch(cx, x, down)?;
         let first_byte = if self.upload == Upload::Open { NEVER } else { later(self.up_since, upstream.timeouts.first_byte) };
-        let slow_upload = self.upload_deadline(down, upstream, true);
+        let slow_upload = self.upload_deadline(x, down, upstream, true);
         let deadline = first_byte.min(try_deadline).min(slow_upload).min(x.deadline);
         ready!(down.timer().poll(cx, deadline));
         let now = clock::now();
@@ -195,7 +196,7 @@ impl Transfer {
         self.watch(cx, x, down)?;
         let limit = if waits_for_client { down.listener().timeouts.write } else { upstream.timeouts.read };
         let slow_download = later(self.down_since, limit);
-        let slow_upload = self.upload_deadline(down, upstream, false);
+        let slow_upload = self.upload_deadline(x, down, upstream, false);
         ready!(down.timer().poll(cx, slow_download.min(slow_upload).min(x.deadline)));
         let now = clock::now();
         Poll::Ready(Err(if x.deadline <= now {
@@ -251,7 +252,7 @@ impl Transfer {
     ) -> Result<bool, ProxyError> {
         if self.replays {
             self.replays = false;
-            let end = if down.body_done() { Some(trailers(x, down)) } else { None };
+            let end = if down.body_done() { Some(trailers(x, down, leg)) } else { None };
             self.sent(leg.push(cx, &x.kit.replay, end.as_deref()), end.is_some());
             return Ok(true);
         }
@@ -273,7 +274,7 @@ impl Transfer {
                 x.kit.replay.extend_from_slice(payload);
             }
         }
-        let end = if piece.end { Some(trailers(x, down)) } else { None };
+        let end = if piece.end { Some(trailers(x, down, leg)) } else { None };
         self.sent(leg.push(cx, payload, end.as_deref()), piece.end);
         Ok(true)
     }
@@ -329,8 +330,11 @@ impl Transfer {
             self.down_ended = piece.end;
             if piece.end && !leg.trailers().is_empty() {
                 let head = x.kit.response.as_ref();
-                let announced = head.into_iter().flat_map(|head| head.get_all(HeaderId::Trailer));
-                let trailers = passable_trailers(leg.trailers(), announced);
+                let trailers = if leg.is_h2() && x.head().version == Version::H2 {
+                    allowed_trailers(leg.trailers())
+                } else {
+                    passable_trailers(leg.trailers(), head.into_iter().flat_map(|head| head.get_all(HeaderId::Trailer)))
+                };
                 self.pass_on(cx, x, down, &scratch[..piece.len], Some(&trailers))?;
             } else {
                 self.pass_on(cx, x, down, &scratch[..piece.len], piece.end.then_some(&[][..]))?;
@@ -391,7 +395,7 @@ impl Transfer {
     }
 
     /// When the upload is too slow: no byte for too long, or too few on average.
-    fn upload_deadline<D: Downstream>(&self, down: &D, upstream: &Upstream, before_answer: bool) -> u64 {
+    fn upload_deadline<D: Downstream>(&self, x: &Exchange<'_>, down: &D, upstream: &Upstream, before_answer: bool) -> u64 {
         if self.upload != Upload::Open {
             return NEVER;
         }
@@ -399,8 +403,9 @@ impl Transfer {
             return later(self.up_since, upstream.timeouts.write);
         }
         let quiet = later(self.up_since, down.listener().timeouts.read);
-        // A stream in both directions may rest as long as it likes within the limit above; an upload that is awaited may not.
-        if before_answer || matches!(down.body(), BodyKind::Length(_)) {
+        // A stream in both directions may rest as long as it likes within the limit above; an upload that is awaited may not. A gRPC call
+        // is such a stream from its beginning: many servers send no head before their first message.
+        if matches!(down.body(), BodyKind::Length(_)) || (before_answer && !grpc::is_grpc(x.head())) {
             quiet.min(self.began + GRACE_MS + self.received * 1_000 / MIN_RATE)
         } else {
             quiet
@@ -440,8 +445,16 @@ enum Progress {
 }
 
 /// Trailers of the request that may be passed on.
-fn trailers<D: Downstream>(x: &Exchange<'_>, down: &D) -> Vec<u8> {
-    if down.trailers().is_empty() { Vec::new() } else { passable_trailers(down.trailers(), x.head().get_all(HeaderId::Trailer)) }
+///
+/// In HTTP/1.1 only those that were announced; from HTTP/2 to HTTP/2 they need not be (gRPC does not).
+fn trailers<D: Downstream>(x: &Exchange<'_>, down: &D, leg: &Leg) -> Vec<u8> {
+    if down.trailers().is_empty() {
+        Vec::new()
+    } else if leg.is_h2() && x.head().version == Version::H2 {
+        allowed_trailers(down.trailers())
+    } else {
+        passable_trailers(down.trailers(), x.head().get_all(HeaderId::Trailer))
+    }
 }
 
 /// 413.

@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use super::downstream::{Downstream, Reply};
 use super::exchange::Exchange;
+use super::grpc;
 use super::{After, hooks, reply};
 use crate::error::{ErrorKind, ProxyError, Side};
 use crate::http::answer::{Answer, json_string};
@@ -68,7 +69,7 @@ fn late_stage(error: &ProxyError) -> &'static str {
 pub(super) async fn rescue<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, error: ProxyError) -> After {
     if x.answered {
         x.notes.stage = Some(late_stage(&error));
-        return After::Reset;
+        return if grpc::is_grpc(x.head()) { end_call(down, &error).await } else { After::Reset };
     }
     let form = form(error.kind);
     x.notes.stage = Some(form.stage);
@@ -95,6 +96,22 @@ pub(super) async fn rescue<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, er
         Ok(after) => after,
         Err(_) => After::Close,
     }
+}
+
+/// Ends a gRPC call whose answer has begun with a status, where the client can still be told.
+async fn end_call<D: Downstream>(down: &mut D, error: &ProxyError) -> After {
+    if error.kind == ErrorKind::ClientGone {
+        return After::Reset;
+    }
+    let form = form(error.kind);
+    let trailers = grpc::trailers(form.status, form.message);
+    let told = std::future::poll_fn(|cx| {
+        let free = matches!(down.poll_flush(cx), Poll::Ready(Ok(())));
+        let told = free && down.push(cx, &[], Some(&trailers)).is_ok() && matches!(down.poll_flush(cx), Poll::Ready(Ok(())));
+        Poll::Ready(told)
+    })
+    .await;
+    if told { After::Close } else { After::Reset }
 }
 
 /// Answers a request whose head could not be read. The connection closes after it.

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::exchange::Exchange;
+use super::leg::Line;
 use super::local::Local;
 use super::wire::{Outbound, poll_some};
 use crate::error::{ErrorKind, ProxyError};
@@ -20,7 +21,6 @@ use crate::http::h1::framing;
 use crate::http::head::HeaderId;
 use crate::metrics::Id;
 use crate::policy;
-use crate::pool::Connection;
 use crate::route::{Route, WebSocket};
 use crate::rt::clock::{self, later};
 use crate::rt::recycle;
@@ -57,7 +57,7 @@ pub(super) struct Ticket {
 
 /// An open tunnel.
 pub struct Tunnel {
-    upstream: Connection,
+    upstream: Line,
     idle: Option<Duration>,
     route: Id,
     _place: Option<Place>,
@@ -117,7 +117,7 @@ fn origin_matches(allowed: &[u8], origin: &[u8]) -> bool {
 
 impl Ticket {
     /// The tunnel, once the backend has agreed.
-    pub(super) fn open(self, x: &mut Exchange<'_>, route: &Route, upstream: Connection, picked: Picked) -> Box<Tunnel> {
+    pub(super) fn open(self, x: &mut Exchange<'_>, route: &Route, upstream: Line, picked: Picked) -> Box<Tunnel> {
         x.local.counts.tunnel_opened(route.metric);
         let permits = x.kit.policy.take_permits();
         Box::new(Tunnel { upstream, idle: self.idle, route: route.metric, _place: self.place, _picked: picked, _permits: permits })
@@ -181,14 +181,15 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     let (mut up, mut down) = (Pipe::default(), Pipe::default());
     let (mut up_done, mut down_done) = (false, false);
     let mut moved = (0, clock::now());
+    let mut ahead = tunnel.upstream.take_ahead();
     let result: io::Result<()> = std::future::poll_fn(|cx| {
-        let Connection { socket, inbox, .. } = &mut tunnel.upstream;
+        let socket = &mut tunnel.upstream;
         let scratch = &mut local.scratch();
         if !up_done {
             up_done = up.poll(cx, &mut client, &mut early, socket, scratch)?.is_ready();
         }
         if !down_done {
-            down_done = down.poll(cx, socket, inbox, &mut client, scratch)?.is_ready();
+            down_done = down.poll(cx, socket, &mut ahead, &mut client, scratch)?.is_ready();
         }
         if up_done && down_done {
             return Poll::Ready(Ok(()));

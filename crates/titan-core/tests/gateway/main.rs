@@ -5,6 +5,9 @@ mod basics;
 mod bodies;
 #[path = "../support/dns.rs"]
 mod dns;
+mod h2_world;
+mod http2;
+mod http2_upstream;
 mod lifecycle;
 mod limits;
 mod policies;

@@ -283,6 +283,12 @@ pub fn passable_trailers<'a>(received: &[u8], announced: impl Iterator<Item = &'
     out
 }
 
+/// Of the trailer lines received, those that are allowed, announced or not: from HTTP/2 to HTTP/2, where nobody announces them.
+pub fn allowed_trailers(received: &[u8]) -> Vec<u8> {
+    let lines = received.split_inclusive(|&b| b == b'\n');
+    lines.filter(|line| trailer_is_allowed(&line[..scan::token_end(line, 0).0])).collect::<Vec<_>>().concat()
+}
+
 /// Whether a field may stand in trailers: of those that Titan knows only the ones that gRPC needs and `ETag`, `Server`, … that decide
 /// nothing; every unknown one.
 pub fn trailer_is_allowed(name: &[u8]) -> bool {

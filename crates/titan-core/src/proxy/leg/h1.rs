@@ -1,22 +1,22 @@
-//! The upstream's side of an exchange: one request and its answer on an HTTP/1.1 connection.
+//! One request and its answer on an HTTP/1.1 connection.
 
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use super::wire::{Inbound, Outbound, Piece, ReadFault};
 use crate::error::{ErrorKind, ProxyError, RetrySafety};
 use crate::http::h1::encode::Framing;
 use crate::http::h1::framing::BodyKind;
 use crate::http::h1::parse::{self, Limits, Progress};
 use crate::http::head::ResponseHead;
 use crate::pool::Connection;
+use crate::proxy::wire::{Inbound, Outbound, Piece, ReadFault, poll_some};
 use crate::rt::recycle;
 
 /// Limits of an upstream's head: generous, but bounded.
 const LIMITS: Limits = Limits { bytes: 64 << 10, fields: 256 };
 
 /// A request under way.
-pub struct Leg {
+pub struct H1 {
     connection: Connection,
     out: Outbound,
     framing: Framing,
@@ -26,7 +26,7 @@ pub struct Leg {
     answered: bool,
 }
 
-impl Leg {
+impl H1 {
     /// A request whose head `encode` appends, with a body of this framing to follow.
     pub fn new(connection: Connection, framing: Framing, encode: impl FnOnce(&mut Vec<u8>)) -> Self {
         let mut out = Outbound::default();
@@ -62,7 +62,7 @@ impl Leg {
                     Err(error) => return Poll::Ready(Err(error)),
                 }
             }
-            let got = match ready!(super::wire::poll_some(cx, &mut self.connection.socket, scratch)) {
+            let got = match ready!(poll_some(cx, &mut self.connection.socket, scratch)) {
                 Ok(0) => return Poll::Ready(Err(self.closed())),
                 Ok(got) => got,
                 Err(e) => return Poll::Ready(Err(self.reset(&e))),
