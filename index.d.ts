@@ -24,6 +24,8 @@ export declare class NativeGateway {
   closed(): Promise<Outcome>
   /** Begins to drain; `closed` resolves at its end. */
   drain(): void
+  /** Takes a backend (`upstream/host:port`) out of traffic, or back; answers how many endpoints are meant. */
+  drainBackend(target: string, on: boolean): number
   /** Cuts every connection and ends. */
   stop(): void
   /** JSON `[{name, address, port}]`. */

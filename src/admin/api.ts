@@ -17,7 +17,7 @@ export function json(status: number, value: unknown, headers: Record<string, str
   return { status, contentType: "application/json", headers, body: `${JSON.stringify(value)}\n` };
 }
 
-type Handler = (gateway: Gateway, request: IncomingMessage) => unknown;
+type Handler = (gateway: Gateway, request: IncomingMessage, url: URL) => unknown;
 
 /**
  * State and control, the same over the admin listener and the control socket. A method that changes something is POST and must carry
@@ -29,7 +29,12 @@ const ROUTES: Record<string, Handler> = {
   "GET /_admin/config": (gateway) => redact(gateway.config),
   "POST /_admin/explain": async (gateway, request) => gateway.explain((await body(request)) as ExplainRequest),
   "POST /_admin/reload": async (gateway) => ({ generation: await gateway.reload(), file: gateway.file }),
-  "POST /_admin/drain": (gateway) => {
+  "POST /_admin/drain": (gateway, _request, url) => {
+    const backend = url.searchParams.get("backend");
+    if (backend !== null) {
+      const on = url.searchParams.get("undo") === null;
+      return { backend, state: on ? "draining" : "up", endpoints: gateway.drainBackend(backend, on) };
+    }
     // Its end is the end of this server too, so it is not waited for.
     void gateway.close();
     return { state: "draining" };
@@ -51,7 +56,7 @@ export async function route(gateway: Gateway, request: IncomingMessage, url: URL
     return json(403, { error: "forbidden", message: "A change needs the header X-Titan-Admin: 1." });
   }
   try {
-    return json(200, await handler(gateway, request));
+    return json(200, await handler(gateway, request, url));
   } catch (error) {
     if (!(error instanceof TitanError)) throw error;
     return json(error.exitCode === 2 ? 422 : 409, { error: error.toJSON() });

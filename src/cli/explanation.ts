@@ -21,9 +21,11 @@ export function describeStatus(status: RunningStatus): string {
       String(one.in_flight),
       String(one.connections),
       String(one.waiting),
+      `${one.failures} of ${one.requests}`,
+      one.last_check?.error ?? "",
     ]),
   );
-  const heading = ["UPSTREAM", "BACKEND", "STATE", "IN FLIGHT", "CONNECTIONS", "WAITING"];
+  const heading = ["UPSTREAM", "BACKEND", "STATE", "IN FLIGHT", "CONNECTIONS", "WAITING", "FAILED", "CHECK"];
   if (backends.length > 0) lines.push("", table(heading, backends));
   return lines.join("\n");
 }

@@ -167,6 +167,20 @@ export class Gateway extends EventEmitter<GatewayEvents> implements AsyncDisposa
     return JSON.parse(this.#running().status());
   }
 
+  /**
+   * Takes a backend out of traffic, or (`on` = false) back: no new requests, those in flight end. Holds across reloads.
+   *
+   * @param target - `upstream/host:port`, for every address of a backend, or `upstream/address:port`
+   * @returns how many endpoints are meant
+   */
+  drainBackend(target: string, on = true): number {
+    try {
+      return this.#running().drainBackend(target, on);
+    } catch (cause) {
+      throw new TitanError("TITAN_USAGE", `The backend cannot be drained: ${messageOf(cause)}`, { cause });
+    }
+  }
+
   /** The routing table. */
   routes(): RouteRow[] {
     return routeRows(this.#configuration().native);

@@ -57,13 +57,20 @@ export interface Status {
     status: string;
     backends: {
       backend: string;
-      address: string;
+      /** Absent where its name is not resolved. */
+      address?: string;
       /** `up`, `half_open`, `circuit_open`, `ejected`, `unhealthy`, `draining` or `unresolved`. */
       status: string;
       weight: number;
       in_flight: number;
       connections: number;
+      max_connections: number;
       waiting: number;
+      /** Requests sent to it, tries included, and those that failed. */
+      requests: number;
+      failures: number;
+      /** The last active health check; absent where there is none. */
+      last_check?: { ok: boolean; error?: string; ago_ms: number; took_ms: number; passed: number; failed: number };
     }[];
   }[];
 }

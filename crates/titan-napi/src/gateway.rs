@@ -152,6 +152,13 @@ impl NativeGateway {
         }
     }
 
+    /// Takes a backend (`upstream/host:port`) out of traffic, or back; answers how many endpoints are meant.
+    #[napi(catch_unwind)]
+    pub fn drain_backend(&self, target: String, on: bool) -> Result<u32> {
+        let meant = self.running()?.drain_backend(&target, on).map_err(|reason| Error::new(Status::InvalidArg, reason))?;
+        Ok(u32::try_from(meant).unwrap_or(u32::MAX))
+    }
+
     /// Cuts every connection and ends.
     #[napi(catch_unwind)]
     pub fn stop(&self) {
