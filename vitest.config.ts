@@ -3,6 +3,8 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["src/**/*.test.ts", "tests/**/*.test.ts"],
+    // Slow and heavy: a stage of its own.
+    exclude: ["tests/packaging/**"],
     // The addon owns threads: a process for each file, so that one file's gateway cannot outlive it into the next.
     globalSetup: "tests/helpers/build.ts",
     pool: "forks",

@@ -23,15 +23,20 @@ export function bundledPackages(metafile) {
 
 /** Crates that are linked into the addon for `triple`: what cargo resolves, without build and development dependencies. */
 export function linkedCrates(triple) {
-  const told = execFileSync(
-    "cargo",
-    ["metadata", "--locked", "--format-version=1", `--filter-platform=${triple}`, "--offline"],
-    {
+  const metadata = (...more) =>
+    execFileSync("cargo", ["metadata", "--locked", "--format-version=1", `--filter-platform=${triple}`, ...more], {
       cwd: root,
       encoding: "utf8",
       maxBuffer: 1 << 28,
-    },
-  );
+      stdio: ["ignore", "pipe", more.length > 0 ? "ignore" : "inherit"],
+    });
+  let told;
+  try {
+    told = metadata("--offline");
+  } catch {
+    // Not every crate that the lock file names has been downloaded yet.
+    told = metadata();
+  }
   const { packages, resolve } = JSON.parse(told);
   const byId = new Map(packages.map((item) => [item.id, item]));
   const nodes = new Map(resolve.nodes.map((node) => [node.id, node]));

@@ -8,3 +8,4 @@ export declare function installPackages(): void;
 export declare function addonFile(): string;
 export declare function buildAddon(profile: string): void;
 export declare function buildScript(): void;
+export declare function buildTypes(): void;

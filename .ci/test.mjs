@@ -40,6 +40,22 @@ function needComponent(name, args) {
   if (!has("cargo", args)) fail(`cargo ${args[0]} is missing: run \`rustup component add ${name}\`.`);
 }
 
+async function vitest(...args) {
+  const report = join(tmpdir(), `titan-vitest-${process.pid}.json`);
+  const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
+  const code = await stream(npx[0], [...npx.slice(1), "vitest", "run", ...args, ...reporters]);
+  try {
+    const result = JSON.parse(readFileSync(report, "utf8"));
+    counted.passed += result.numPassedTests;
+    counted.failed += result.numFailedTests;
+    counted.skipped += result.numPendingTests + result.numTodoTests;
+    rmSync(report);
+  } catch {
+    // Vitest ended before it could report; its exit code says so.
+  }
+  return code;
+}
+
 const stages = {
   async lint() {
     return stream(npx[0], [...npx.slice(1), "biome", "ci", "--error-on-warnings", "."]);
@@ -83,19 +99,12 @@ const stages = {
   },
   async script() {
     buildScript();
-    const report = join(tmpdir(), `titan-vitest-${process.pid}.json`);
-    const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
-    const code = await stream(npx[0], [...npx.slice(1), "vitest", "run", ...reporters]);
-    try {
-      const result = JSON.parse(readFileSync(report, "utf8"));
-      counted.passed += result.numPassedTests;
-      counted.failed += result.numFailedTests;
-      counted.skipped += result.numPendingTests + result.numTodoTests;
-      rmSync(report);
-    } catch {
-      // Vitest ended before it could report; its exit code says so.
-    }
-    return code;
+    return vitest();
+  },
+  /** What is published, made and installed for real: npm packages, the self-contained bundle, the service in a bare Debian. */
+  async packaging() {
+    buildScript();
+    return vitest("--config", "tests/packaging/vitest.config.ts");
   },
 };
 

@@ -27,5 +27,5 @@ export type {
   RouteRow,
   Status,
 } from "./gateway/types.ts";
-export type { TitanLogger } from "./log/logger.ts";
+export type { TitanLogger } from "./log/types.ts";
 export { version } from "./version.ts";

@@ -57,7 +57,7 @@ export function explainFailure(
   if (path !== undefined) {
     if (!exists(path))
       return `${intro}: TITAN_NATIVE_PATH names ${path}, which does not exist. Correct the path, or unset the variable to use the installed one.`;
-    return `${intro} from TITAN_NATIVE_PATH (${path}): ${system ?? reasons[0]}. ${cureOf(system, machine) ?? "Name a file that was built for this platform, or unset the variable."}`;
+    return `${intro} from TITAN_NATIVE_PATH (${path}): ${(system ?? reasons[0] ?? "").replace(`${path}: `, "")}. ${cureOf(system, machine) ?? "Name a file that was built for this platform, or unset the variable."}`;
   }
   if (system !== undefined)
     return `${intro}: ${system}. ${cureOf(system, machine) ?? "Reinstall the package, or build it from source (`npm run build:addon` in a checkout, needs Rust)."}`;
@@ -95,7 +95,11 @@ function cureOf(reason: string | undefined, machine: Machine): string | undefine
     return "It was built for glibc and this system has musl: install again on this system, so that the musl package is chosen.";
   if (/libc\.musl|ld-musl/.test(reason) && machine.libc === "gnu")
     return "It was built for musl and this system has glibc: install again on this system.";
-  if (/invalid ELF header|wrong ELF class|Exec format|not a valid Win32|incompatible architecture|mach-o/i.test(reason))
+  if (
+    /invalid ELF header|file too short|wrong ELF class|Exec format|not a valid Win32|incompatible architecture|mach-o/i.test(
+      reason,
+    )
+  )
     return "The file is damaged or was built for another platform: delete node_modules and install again on this machine.";
   if (/permission denied|failed to map segment/i.test(reason))
     return "The folder does not allow it: it may be mounted noexec, or unreadable for this user.";

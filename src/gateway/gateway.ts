@@ -1,9 +1,10 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import { EventEmitter } from "node:events";
 import type { AdminServer } from "../admin/server.ts";
 import type { Config, ConfigInput, Issue, Loaded, LoadOptions, LoadResult } from "../config/index.ts";
 import { messageOf, TitanError } from "../errors.ts";
-import type { TitanLogger } from "../log/logger.ts";
 import { silent } from "../log/silent.ts";
+import type { TitanLogger } from "../log/types.ts";
 import type { MetricsPage } from "../metrics/page.ts";
 import { failureOf, loadNative, type NativeGateway, type Outcome } from "../native.ts";
 import { type Echo, startEcho } from "./echo.ts";

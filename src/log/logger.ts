@@ -1,7 +1,7 @@
 import { type Logger, type LoggerOptions, pino } from "pino";
+import type { LogLevel } from "./types.ts";
 
-/** Levels, quietest last. */
-export type LogLevel = "trace" | "debug" | "info" | "warn" | "error";
+export type { LogLevel, TitanLogger } from "./types.ts";
 
 /** How Titan's own log looks. The access log is another stream, written by the data plane. */
 export interface LogSettings {
@@ -9,9 +9,6 @@ export interface LogSettings {
   /** `auto` is pretty on a terminal and JSON elsewhere. */
   format: "auto" | "json" | "text";
 }
-
-/** What Titan logs to: pino, or anything like it that a program brings. */
-export type TitanLogger = Pick<Logger, LogLevel> & { level?: string };
 
 /**
  * Titan's own log, on stderr: stdout is for data. Pretty printing runs in this thread, not in pino's worker: a log line that was

@@ -379,7 +379,7 @@ describe("mistakes", () => {
     ]);
     expect(host).toMatchObject({ line: 3, path: "upstreams[0].backends[0].host" });
     expect(origin).toMatchObject({ line: 5, path: "routes[0].middleware[0].config.allowed_origins[0]" });
-    expect(whole).toMatchObject({ path: "server.port", severity: "error" });
+    expect(whole).toMatchObject({ path: "server.host", severity: "error" });
   });
 });
 

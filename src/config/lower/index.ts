@@ -71,16 +71,28 @@ export function lower(config: Config, base: string, broken = false): Lowered {
     shutdown_delay_ms: ms(server.shutdown_delay),
     shutdown_timeout_ms: ms(server.shutdown_timeout),
   });
-  return { native, findings: cx.findings, origin: (path) => originOf(path, origins, table.origins) };
+  return { native, findings: cx.findings, origin: (path) => originOf(path, config, origins, table.origins) };
 }
 
-function originOf(text: string, listeners: readonly Path[], policies: readonly Path[]): Path {
+function originOf(text: string, config: Config, listeners: readonly Path[], policies: readonly Path[]): Path {
   const path = parsePath(text);
   const [head, index, ...rest] = path;
-  if (head === "workers") return ["server", "workers"];
   if (typeof index !== "number") return path;
-  if (head === "listeners") return [...(listeners[index] ?? ["listeners", index]), ...rest];
+  if (head === "listeners") return listenerOrigin(listeners[index] ?? ["listeners", index], rest, config);
   if (head === "policies")
     return [...(policies[index] ?? []), ...rest.filter((part) => part !== "config" && part !== "kind")];
   return path;
+}
+
+/** Within a listener, whose certificate may be that of the sugar `cert_path` and `key_path`. */
+function listenerOrigin(origin: Path, rest: Path, config: Config): Path {
+  const sugar = origin[0] === "server";
+  const [field, list, at, ...inner] = rest;
+  if (field === "address") return sugar ? ["server", "host"] : [...origin, "address"];
+  if (field !== "tls") return sugar ? origin : [...origin, ...rest];
+  const place: Path = sugar ? ["server", "tls"] : [...origin, "tls"];
+  if (list !== "certificates" || typeof at !== "number") return [...place, ...rest.slice(1)];
+  const tls = sugar ? config.server.tls : config.listeners[Number(origin[1])]?.tls;
+  const own = tls?.cert_path === undefined ? 0 : 1;
+  return at < own ? [...place, ...inner] : [...place, "certificates", at - own, ...inner];
 }
