@@ -109,7 +109,7 @@ impl Gateway {
             n => n,
         };
         let (tls, metrics) = (Arc::new(Store::new()), Registry::new());
-        let events = host.events.clone().map(|events| -> crate::auth::jwt::Events {
+        let events = host.events.clone().map(|events| -> crate::auth::Events {
             Arc::new(move |level, name, message| events(Event { level, name, message, fields: Vec::new() }))
         });
         let services = Services {
@@ -280,10 +280,10 @@ impl Gateway {
         let _ = ended.wait_for(|count| *count == all).await;
     }
 
-    /// Refuses the token `jti` from now on, on every shard at once. `expires_at` is the token's `exp` (Unix seconds); without it the entry is
+    /// Refuses the token `jti` from now on: on every shard at once, and by every Titan on the same Redis within a second. `expires_at` is the token's `exp` (Unix seconds); without it the entry is
     /// kept while the process lives.
     pub fn revoke(&self, jti: &str, expires_at: Option<u64>) {
-        self.inner.services.policy.revocations.revoke(jti, expires_at);
+        self.inner.services.policy.revoke(jti, expires_at);
     }
 
     /// Names and bound addresses of the listeners.

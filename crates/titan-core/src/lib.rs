@@ -28,5 +28,6 @@ pub mod route;
 pub mod rt;
 pub mod shard;
 pub mod snapshot;
+pub mod store;
 pub mod tls;
 pub mod upstream;

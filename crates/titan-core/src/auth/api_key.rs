@@ -2,12 +2,18 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::json;
 
+use super::generations::Generations;
 use super::{Identity, IdentityKind, unhex};
 use crate::config::{Issue, raw};
+use crate::store::{Store, Unavailable};
+
+/// Keys of Redis remembered, unknown ones included.
+const CACHE: usize = 10_000;
 
 /// SHA-256 of a key.
 pub type KeyHash = [u8; 32];
@@ -87,6 +93,82 @@ impl ApiKeys {
     pub fn find(&self, hash: &KeyHash) -> Option<&Entry> {
         self.by_hash.get(hash)
     }
+}
+
+/// More keys, in Redis.
+#[derive(Debug)]
+pub struct Remote {
+    store: Arc<Store>,
+    prefix: String,
+    timeout: Duration,
+    ttl: Duration,
+    /// Whether what is remembered is used on while Redis is away.
+    stale: bool,
+    cache: Generations<Remembered>,
+}
+
+#[derive(Debug, Clone)]
+struct Remembered {
+    entry: Option<Entry>,
+    until: Instant,
+}
+
+/// What Redis said of a key.
+pub struct Lookup {
+    hash: KeyHash,
+    answer: Result<Option<Entry>, Unavailable>,
+}
+
+impl Remote {
+    /// Answers are used for `ttl`.
+    pub fn new(store: Arc<Store>, raw: &raw::Redis, ttl: Duration) -> Self {
+        let timeout = Duration::from_millis(raw.timeout_ms);
+        let stale = raw.fail_mode == raw::StoreFailMode::Local;
+        Self { store, prefix: raw.prefix.clone(), timeout, ttl, stale, cache: Generations::new(CACHE) }
+    }
+
+    /// What is known without asking: `None` = ask, `Some(None)` = there is no such key.
+    pub fn remembered(&self, hash: &KeyHash) -> Option<Option<Entry>> {
+        self.cache.get(hash).filter(|known| Instant::now() < known.until).map(|known| known.entry)
+    }
+
+    /// Asks.
+    pub fn ask(&self, hash: KeyHash) -> impl Future<Output = Lookup> + 'static {
+        let key = hash.iter().fold(format!("{}apikey:", self.prefix), |key, byte| key + &format!("{byte:02x}"));
+        let (store, timeout) = (self.store.clone(), self.timeout);
+        async move {
+            let question =
+                async |mut connection| redis::cmd("HGETALL").arg(&key).query_async::<HashMap<String, String>>(&mut connection).await;
+            Lookup { hash, answer: store.ask(timeout, question).await.map(|fields| parse(&fields)) }
+        }
+    }
+
+    /// Remembers an answer. `Err`: Redis could not be asked, and nothing usable is remembered.
+    pub fn learn(&self, lookup: Lookup) -> Result<Option<Entry>, Unavailable> {
+        match lookup.answer {
+            Ok(entry) => {
+                self.cache.insert(&lookup.hash, Remembered { entry: entry.clone(), until: Instant::now() + self.ttl });
+                Ok(entry)
+            }
+            Err(Unavailable) if self.stale => self.cache.get(&lookup.hash).map(|known| known.entry).ok_or(Unavailable),
+            Err(Unavailable) => Err(Unavailable),
+        }
+    }
+}
+
+fn parse(fields: &HashMap<String, String>) -> Option<Entry> {
+    let words = |name: &str| fields.get(name).map_or(vec![], |text| text.split_ascii_whitespace().map(Into::into).collect());
+    Some(Entry::new(&raw::ApiKey {
+        id: fields.get("id").filter(|id| !id.is_empty())?.clone(),
+        key: None,
+        sha256: None,
+        scopes: words("scopes"),
+        roles: words("roles"),
+        tier: fields.get("tier").cloned(),
+        // What can't be read must not make a key last for ever.
+        expires_at: fields.get("expires_at").map(|at| at.parse().unwrap_or(0)),
+        disabled: fields.get("disabled").is_some_and(|d| !matches!(d.as_str(), "0" | "false" | "")),
+    }))
 }
 
 /// SHA-256 of a presented key.

@@ -17,6 +17,9 @@ pub use identity::{Identity, IdentityKind};
 pub use mtls::Mtls;
 pub use revocation::Revocations;
 
+/// Told of what is worth a log line: level, event name, sentence.
+pub type Events = std::sync::Arc<dyn Fn(&'static str, &'static str, String) + Send + Sync>;
+
 /// Seconds since 1970.
 pub fn unix_now() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs())

@@ -27,7 +27,7 @@ pub(super) struct Authenticate {
 #[derive(Debug)]
 pub(super) enum Method {
     Jwt { places: Places, verifier: Arc<Verifier> },
-    ApiKey { places: Places, keys: api_key::ApiKeys },
+    ApiKey { places: Places, keys: api_key::ApiKeys, remote: Option<api_key::Remote> },
     Basic { places: Places, users: Box<Users>, attempts: Option<Attempts> },
     Mtls(Mtls),
 }
@@ -84,6 +84,16 @@ impl Authenticate {
                 }
                 Decision::Accepted(identity)
             }
+        };
+        self.conclude(cx, decision)
+    }
+
+    /// Goes on after Redis was asked for a key.
+    pub(super) fn api_key(&self, cx: &mut RequestCx<'_>, lookup: api_key::Lookup) -> Option<Answer> {
+        let remote = self.methods.iter().find_map(|m| if let Method::ApiKey { remote, .. } = m { remote.as_ref() } else { None });
+        let decision = match remote.map(|remote| remote.learn(lookup)) {
+            Some(Ok(entry)) => entry_decides(entry.as_ref()),
+            Some(Err(_)) | None => Decision::Unavailable("API keys can't be checked; try again shortly"),
         };
         self.conclude(cx, decision)
     }
@@ -158,9 +168,19 @@ impl Method {
                 Verdict::NoKeys => Decision::Unavailable("The keys to check tokens with are not there yet; try again shortly"),
                 Verdict::Wait(keys) => Decision::Wait(wait(again(keys))),
             }),
-            Method::ApiKey { places, keys } => with(places, cx, |key| match keys.find(&api_key::hash(key)) {
-                Some(entry) if entry.is_good(unix_now()) => Decision::Accepted(entry.identity.clone()),
-                _ => Decision::Refused("the API key is not valid"),
+            Method::ApiKey { places, keys, remote } => with(places, cx, |key| {
+                let hash = api_key::hash(key);
+                match (keys.find(&hash), remote) {
+                    (Some(entry), _) => entry_decides(Some(entry)),
+                    (None, None) => entry_decides(None),
+                    (None, Some(remote)) => match remote.remembered(&hash) {
+                        Some(entry) => entry_decides(entry.as_ref()),
+                        None => {
+                            let question = remote.ask(hash);
+                            Decision::Wait(wait(async { Outcome::ApiKey(question.await) }))
+                        }
+                    },
+                }
             }),
             Method::Basic { places, users, attempts } => with(places, cx, |token| {
                 let Some(credential) = Credential::parse(token) else { return Decision::Refused("the credential is malformed") };
@@ -179,6 +199,13 @@ impl Method {
                 }
             },
         }
+    }
+}
+
+fn entry_decides(entry: Option<&api_key::Entry>) -> Decision {
+    match entry {
+        Some(entry) if entry.is_good(unix_now()) => Decision::Accepted(entry.identity.clone()),
+        _ => Decision::Refused("the API key is not valid"),
     }
 }
 

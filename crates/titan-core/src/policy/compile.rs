@@ -10,7 +10,7 @@ use super::concurrency::Concurrency;
 use super::cors::Cors;
 use super::headers::Headers;
 use super::ip::IpFilter;
-use super::limit::{RateLimit, Stage, Tables};
+use super::limit::{RateLimit, Shared, Stage, Tables};
 use super::step::Step;
 use super::{Chain, Services};
 use crate::body::BodyPlan;
@@ -104,12 +104,19 @@ pub(super) struct Compiler<'a> {
 impl Compiler<'_> {
     fn policy(&mut self, policy: &raw::Policy, before: Option<&Compiled>) -> Compiled {
         let name = policy.name.as_str();
+        let shared = match &policy.kind {
+            PolicyKind::RateLimit(raw::RateLimit { redis: Some(redis), .. }) => {
+                self.store(&format!("{name}.redis"), redis).map(|store| Shared::new(store, redis))
+            }
+            _ => None,
+        };
         let issues = &mut self.issues;
         let rejected = self.services.metrics.policy(name);
         let steps: Steps = match &policy.kind {
             PolicyKind::IpFilter(raw) => smallvec![Step::IpFilter(Arc::new(IpFilter::compile(name, raw, rejected, issues)))],
             PolicyKind::RateLimit(raw) => {
-                let limit = Arc::new(RateLimit::compile(name, raw, &mut self.tables, self.previous.map(|p| &p.tables), rejected, issues));
+                let limit =
+                    Arc::new(RateLimit::compile(name, raw, &mut self.tables, self.previous.map(|p| &p.tables), shared, rejected, issues));
                 let early = limit.has(Stage::Early).then(|| Step::EarlyLimit(limit.clone()));
                 let late = limit.has(Stage::Late).then(|| Step::LateLimit(limit.clone()));
                 early.into_iter().chain(late).collect()

@@ -11,7 +11,7 @@ use super::credential::Places;
 use super::forward_auth::{self, ForwardAuth};
 use super::headers::check_name;
 use super::limit::Attempts;
-use super::services::Known;
+use super::services::{KnownList, KnownProvider};
 use crate::auth::basic::Users;
 use crate::auth::fetch::{Client, Target};
 use crate::auth::jwt::{Algorithm, Key, Provider, Rules, Source, Verifier, decode_secret};
@@ -19,6 +19,7 @@ use crate::auth::{Mtls, api_key};
 use crate::config::Issue;
 use crate::config::raw::{self, AuthMethod};
 use crate::metrics::Id;
+use crate::store::{SharedRevocations, Store};
 use crate::tls::UpstreamAlpn;
 
 impl Compiler<'_> {
@@ -87,7 +88,8 @@ impl Compiler<'_> {
                     "authorization" => places.scheme("ApiKey").scheme("Bearer"),
                     _ => places.optional_scheme("Bearer").optional_scheme("ApiKey"),
                 };
-                Method::ApiKey { places, keys: api_key::ApiKeys::compile(place, raw, &mut self.issues) }
+                let keys = api_key::ApiKeys::compile(place, raw, &mut self.issues);
+                Method::ApiKey { places, keys, remote: self.remote_keys(place, raw) }
             }
             AuthMethod::Basic(raw) => {
                 let attempts = (raw.attempts > 0).then(|| {
@@ -132,7 +134,42 @@ impl Compiler<'_> {
             require_sub: raw.require_sub,
         };
         let revocations = raw.revocation.then(|| self.services.revocations.clone());
-        Verifier::new(keys, provider, algorithms, rules, raw.cache_capacity, revocations)
+        let shared = raw.revocation_redis.as_ref().filter(|_| raw.revocation);
+        let shared = shared.and_then(|redis| self.shared_revocations(&format!("{place}.revocation_redis"), redis));
+        Verifier::new(keys, provider, algorithms, rules, raw.cache_capacity, revocations, shared)
+    }
+
+    fn remote_keys(&mut self, place: &str, raw: &raw::ApiKeys) -> Option<api_key::Remote> {
+        let redis = raw.redis.as_ref()?;
+        if redis.fail_mode == raw::StoreFailMode::Open {
+            let message =
+                "\"open\" would take any key while Redis is away; \"closed\" refuses with 503, \"local\" uses the keys that are remembered";
+            self.issue(format!("{place}.redis.fail_mode"), message);
+        }
+        let store = self.store(&format!("{place}.redis"), redis)?;
+        Some(api_key::Remote::new(store, redis, Duration::from_millis(raw.redis_cache_ms)))
+    }
+
+    fn shared_revocations(&mut self, place: &str, redis: &raw::Redis) -> Option<Arc<SharedRevocations>> {
+        let store = self.store(place, redis)?;
+        let mut lists = self.services.in_use.revocations.lock();
+        lists.retain(|known| known.list.strong_count() > 0);
+        if let Some(list) = lists.iter().find(|known| known.redis == *redis).and_then(|known| known.list.upgrade()) {
+            return Some(list);
+        }
+        let revoked = self.services.revocations.clone();
+        let list = SharedRevocations::start(store, &redis.prefix, revoked, self.services.auxiliary.as_ref());
+        lists.push(KnownList { redis: redis.clone(), list: Arc::downgrade(&list) });
+        Some(list)
+    }
+
+    /// The connection to a Redis, checked.
+    pub(super) fn store(&mut self, place: &str, redis: &raw::Redis) -> Option<Arc<Store>> {
+        if redis.timeout_ms == 0 {
+            self.issue(format!("{place}.timeout_ms"), "a question needs a time limit");
+        }
+        let store = self.services.stores.get(&redis.url, self.services.auxiliary.as_ref(), self.services.events.as_ref());
+        store.map_err(|message| self.issue(format!("{place}.url"), message)).ok()
     }
 
     fn key(&mut self, place: &str, raw: &raw::JwtKey) -> Option<Key> {
@@ -161,14 +198,14 @@ impl Compiler<'_> {
         let tls = self.client_tls(place, raw.ca_path.as_ref())?;
         let source = Source::new(raw, &asymmetric, tls);
         let source = source.map_err(|(field, message)| self.issue(format!("{place}.{field}"), message)).ok()?;
-        let mut providers = self.services.providers.0.lock();
+        let mut providers = self.services.in_use.providers.lock();
         providers.retain(|known| known.provider.strong_count() > 0);
         let known = providers.iter().find(|known| known.source == *raw && known.algorithms == asymmetric);
         if let Some(provider) = known.and_then(|known| known.provider.upgrade()) {
             return Some(provider);
         }
         let provider = Provider::start(source, self.services.auxiliary.as_ref(), self.services.events.clone());
-        providers.push(Known { source: raw.clone(), algorithms: asymmetric, provider: Arc::downgrade(&provider) });
+        providers.push(KnownProvider { source: raw.clone(), algorithms: asymmetric, provider: Arc::downgrade(&provider) });
         Some(provider)
     }
 

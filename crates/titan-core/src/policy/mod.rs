@@ -83,6 +83,10 @@ enum Outcome {
     Again,
     /// A password was verified.
     Password(crate::auth::basic::Outcome),
+    /// Redis was asked for an API key.
+    ApiKey(crate::auth::api_key::Lookup),
+    /// Redis counted, or could not be asked.
+    Limited(limit::Answered),
     /// The external service answered, or why it did not.
     Forwarded(Result<crate::auth::fetch::Reply, String>),
     Hook(Returned),

@@ -65,13 +65,13 @@ impl Step {
     pub(super) fn request(&self, cx: &mut RequestCx<'_>) -> Flow {
         answer(match self {
             Step::IpFilter(p) => p.request(cx),
-            Step::EarlyLimit(p) => p.request(Stage::Early, cx),
+            Step::EarlyLimit(p) => return p.request(Stage::Early, cx),
             Step::Concurrency(p) => p.request(cx),
             Step::Cors(p) => p.request(cx),
             Step::Authenticate(p) => return p.request(cx, false),
             Step::ForwardAuth(p) => return p.request(cx),
             Step::Authorize(p) => p.request(cx),
-            Step::LateLimit(p) => p.request(Stage::Late, cx),
+            Step::LateLimit(p) => return p.request(Stage::Late, cx),
             Step::Hook(hook) => return hooks::request(hook, cx),
             Step::Headers(p) => {
                 p.request(cx);
@@ -85,6 +85,9 @@ impl Step {
         match (self, outcome) {
             (Step::Authenticate(p), Outcome::Again) => p.request(cx, true),
             (Step::Authenticate(p), Outcome::Password(outcome)) => answer(p.password(cx, outcome)),
+            (Step::EarlyLimit(p), Outcome::Limited(answered)) => answer(p.answered(Stage::Early, cx, answered)),
+            (Step::LateLimit(p), Outcome::Limited(answered)) => answer(p.answered(Stage::Late, cx, answered)),
+            (Step::Authenticate(p), Outcome::ApiKey(lookup)) => answer(p.api_key(cx, lookup)),
             (Step::ForwardAuth(p), Outcome::Forwarded(reply)) => answer(p.reply(cx, reply)),
             (Step::Hook(hook), Outcome::Hook(returned)) => hooks::returned(hook, returned, cx),
             (step, _) => {

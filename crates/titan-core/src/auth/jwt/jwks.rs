@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 
 use super::algorithm::Algorithm;
 use super::key::{Jwk, Key};
+use crate::auth::Events;
 use crate::auth::fetch::{Client, Target};
 use crate::config::raw;
 
@@ -23,9 +24,6 @@ const MAX_KEYS: usize = 100;
 const MAX_BODY: usize = 1 << 20;
 /// First pause after a failure while there are no keys at all; doubles up to the cooldown.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
-
-/// Told of a provider's failures and recoveries: level, event name, sentence.
-pub type Events = Arc<dyn Fn(&'static str, &'static str, String) + Send + Sync>;
 
 /// Keys of one moment.
 #[derive(Debug, Default)]

@@ -14,13 +14,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use algorithm::Algorithm;
 pub use claims::Rules;
-pub use jwks::{Events, Provider, Source, Wait};
+pub use jwks::{Provider, Source, Wait};
 pub use key::Key;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::generations::Generations;
 use super::{Identity, IdentityKind, Revocations, base64};
+use crate::store::SharedRevocations;
 
 /// Longer tokens are refused unread.
 const MAX_TOKEN: usize = 16 << 10;
@@ -93,6 +94,8 @@ pub struct Verifier {
     rules: Rules,
     cache: Option<Generations<Cached>>,
     revocations: Option<Arc<Revocations>>,
+    /// Held so that the list is kept the same as the other Titans'.
+    _shared: Option<Arc<SharedRevocations>>,
     hits: AtomicU64,
     misses: AtomicU64,
 }
@@ -125,9 +128,10 @@ impl Verifier {
         rules: Rules,
         cache: usize,
         revocations: Option<Arc<Revocations>>,
+        shared: Option<Arc<SharedRevocations>>,
     ) -> Self {
         let cache = (cache > 0).then(|| Generations::new(cache));
-        Self { keys, provider, algorithms, rules, cache, revocations, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+        Self { keys, provider, algorithms, rules, cache, revocations, _shared: shared, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
     }
 
     /// Verifies a token. `waited`: it has waited for keys already.

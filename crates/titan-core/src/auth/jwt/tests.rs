@@ -24,7 +24,7 @@ fn verifier(keys: Vec<Key>, algorithms: &[&str]) -> Verifier {
 
 fn with_rules(keys: Vec<Key>, algorithms: &[&str], rules: Rules) -> Verifier {
     let algorithms = algorithms.iter().map(|a| Algorithm::parse(a).unwrap()).collect();
-    Verifier::new(keys, None, algorithms, rules, 100, Some(Arc::default()))
+    Verifier::new(keys, None, algorithms, rules, 100, Some(Arc::default()), None)
 }
 
 fn claims() -> Value {
@@ -198,7 +198,7 @@ fn issuer_audience_subject() {
 fn requirement_35_revoked_at_once_cached_or_not() {
     let signer = Signer::of("HS256");
     let list: Arc<Revocations> = Arc::default();
-    let verifier = Verifier::new(vec![key(&signer, None)], None, vec![Algorithm::Hs256], rules(), 10, Some(list.clone()));
+    let verifier = Verifier::new(vec![key(&signer, None)], None, vec![Algorithm::Hs256], rules(), 10, Some(list.clone()), None);
     let token = signer.sign(&claims());
     assert!(result(&verifier, &token).is_ok() && result(&verifier, &token).is_ok());
     list.revoke("t1", Some(NOW + 100));

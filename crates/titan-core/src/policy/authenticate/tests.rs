@@ -141,7 +141,7 @@ fn requirement_33_both_jwt_and_api_key() {
     assert!(query.run(&chain).0.is_none());
     let identity = query.state.identity().unwrap();
     assert_eq!((identity.subject(), identity.api_key(), identity.tier()), ("k1", Some("k1"), Some("gold")));
-    assert_eq!(query.state.hidden(), ["api_key".into()]);
+    assert!(matches!(query.state.hidden(), [one] if **one == *"api_key"));
     assert_eq!(query.state.forward_query(query.head.raw_query()).unwrap().as_ref(), b"x=1&y=2");
     assert_eq!(query.state.forward_query(Some(b"api_key=1")), None);
     let removed = query.request_ops.iter().any(|op| op == HeaderOp::Remove(b"x-api-key"));

@@ -6,6 +6,7 @@
 mod algorithm;
 mod headers;
 pub(super) mod key;
+mod shared;
 mod table;
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,9 +17,10 @@ use algorithm::Algorithm;
 pub(super) use headers::Readings;
 use headers::{Names, Reading};
 use key::Key;
+pub(super) use shared::{Answered, Shared};
 use table::Table;
 
-use super::{RequestCx, ResponseCx};
+use super::{Flow, Outcome, RequestCx, ResponseCx, wait};
 use crate::config::{Issue, raw};
 use crate::http::answer::Answer;
 use crate::http::ops::HeaderOps;
@@ -36,7 +38,9 @@ pub(super) struct RateLimit {
     /// After it, for requests without a tier of their own.
     late: Vec<Limit>,
     tiers: Option<Tiers>,
-    pub(super) rejected: Id,
+    /// Counted in Redis and not here.
+    shared: Option<Shared>,
+    rejected: Id,
 }
 
 #[derive(Debug)]
@@ -51,6 +55,8 @@ struct Limit {
     algorithm: Algorithm,
     key: Key,
     table: Arc<Table>,
+    /// In Redis.
+    shared_name: Box<str>,
 }
 
 /// Failed attempts by address: taken before an attempt, given back where it was right.
@@ -118,6 +124,7 @@ impl RateLimit {
         raw: &raw::RateLimit,
         tables: &mut Tables,
         previous: Option<&Tables>,
+        shared: Option<Shared>,
         rejected: Id,
         issues: &mut Vec<Issue>,
     ) -> Self {
@@ -129,6 +136,7 @@ impl RateLimit {
             early: Vec::new(),
             late: Vec::new(),
             tiers: None,
+            shared,
             rejected,
         };
         if raw.limits.is_empty() && raw.tiers.as_ref().is_none_or(|t| t.limits.is_empty()) {
@@ -176,7 +184,9 @@ impl RateLimit {
             let algorithm = Algorithm::new(limit);
             let index = self.names.quoted.len() as u16;
             self.names.push(label, algorithm.quota(), limit.window_ms);
-            out.push(Limit { index, algorithm, key: Key::new(&limit.key), table: tables.get(group, limit, previous) });
+            let shared_name = shared::name(group, limit).into();
+            let table = tables.get(group, limit, previous);
+            out.push(Limit { index, algorithm, key: Key::new(&limit.key), table, shared_name });
         }
         out
     }
@@ -203,7 +213,61 @@ impl RateLimit {
         tier.unwrap_or(&self.late)
     }
 
-    pub(super) fn request(&self, stage: Stage, cx: &mut RequestCx<'_>) -> Option<Answer> {
+    pub(super) fn request(&self, stage: Stage, cx: &mut RequestCx<'_>) -> Flow {
+        let Some(shared) = &self.shared else {
+            return self.local(stage, cx).map_or(Flow::Continue, Flow::Answer);
+        };
+        let limits = self.limits(stage, cx);
+        if limits.is_empty() {
+            return Flow::Continue;
+        }
+        let question = shared.question(limits, self.cost, cx);
+        wait(async { Outcome::Limited(question.await) })
+    }
+
+    /// Goes on with what Redis answered.
+    pub(super) fn answered(&self, stage: Stage, cx: &mut RequestCx<'_>, answered: Answered) -> Option<Answer> {
+        let verdict = answered.ok().and_then(|figures| shared::Verdict::parse(&figures));
+        match (verdict, self.shared.as_ref().map(|s| s.fail_mode)) {
+            (Some(verdict), _) => self.told(stage, cx, verdict),
+            (None, Some(raw::StoreFailMode::Open)) => None,
+            (None, Some(raw::StoreFailMode::Local) | None) => self.local(stage, cx),
+            (None, Some(raw::StoreFailMode::Closed)) => {
+                metrics::with(|shard| shard.limited(self.rejected));
+                let message = "The request limit can't be checked; try again shortly";
+                let mut answer = Answer::error(503, "rate_limit_unavailable", message, "rate_limit", cx.req.request_id, cx.req.head);
+                answer.headers.set("retry-after", "1");
+                Some(answer)
+            }
+        }
+    }
+
+    fn told(&self, stage: Stage, cx: &mut RequestCx<'_>, verdict: shared::Verdict) -> Option<Answer> {
+        let limits = self.limits(stage, cx);
+        let reading = |at: usize, level: &shared::Level| {
+            let limit = limits.get(at)?;
+            Some(Reading {
+                limit: limit.index,
+                quota: limit.algorithm.quota(),
+                remaining: level.remaining,
+                reset: level.reset_ms.div_ceil(1000),
+            })
+        };
+        match verdict {
+            shared::Verdict::Admitted(levels) => {
+                let readings = levels.iter().enumerate().filter_map(|(at, level)| reading(at, level));
+                cx.state.readings.extend(readings);
+                None
+            }
+            shared::Verdict::Refused { limit, level, retry_ms } => {
+                cx.state.readings.clear();
+                cx.state.readings.extend(reading(limit, &level));
+                Some(self.refuse(retry_ms.div_ceil(1000).max(1), cx))
+            }
+        }
+    }
+
+    fn local(&self, stage: Stage, cx: &mut RequestCx<'_>) -> Option<Answer> {
         let now = now();
         let limits = self.limits(stage, cx);
         for (i, limit) in limits.iter().enumerate() {
@@ -286,5 +350,7 @@ fn seconds(nanoseconds: u64) -> u64 {
     nanoseconds.div_ceil(1_000_000_000)
 }
 
+#[cfg(test)]
+mod shared_tests;
 #[cfg(test)]
 mod tests;
