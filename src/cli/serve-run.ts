@@ -1,5 +1,5 @@
 /** What `titan serve` does, apart from its options: start, say where it listens, obey signals. */
-import type { Config } from "../config/index.ts";
+import type { Config, Issue } from "../config/index.ts";
 import { messageOf, TitanError } from "../errors.ts";
 import { createGateway, type Gateway, type GatewaySource } from "../gateway/gateway.ts";
 import type { TitanLogger } from "../log/logger.ts";
@@ -122,15 +122,19 @@ function formatOf(config: Config): "auto" | "json" | "text" {
 }
 
 function logWarnings(gateway: Gateway, log: TitanLogger | undefined): void {
-  for (const { message, path, file, line, column } of gateway.warnings)
-    log?.warn({ path, file, line, column }, message);
+  for (const issue of gateway.warnings) logIssue(issue, log);
 }
 
 function logRefusal(error: TitanError, log: TitanLogger | undefined): void {
   log?.error({ code: error.code }, `RELOAD REFUSED, the old configuration is still served: ${error.message}`);
-  for (const { severity, message, path, file, line, column } of error.issues) {
-    log?.[severity === "error" ? "error" : "warn"]({ path, file, line, column }, message);
-  }
+  for (const issue of error.issues) logIssue(issue, log);
+}
+
+function logIssue(issue: Issue, log: TitanLogger | undefined): void {
+  const { severity, message, path, file, line, column, suggestion } = issue;
+  const hint = suggestion === undefined ? "" : `; did you mean ${JSON.stringify(suggestion)}?`;
+  const where = path === "" ? "" : `${path}: `;
+  log?.[severity === "error" ? "error" : "warn"]({ path, file, line, column }, `${where}${message}${hint}`);
 }
 
 /** The control socket is a convenience: without a place for it (a read-only container), Titan serves all the same. */
