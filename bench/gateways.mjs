@@ -1,4 +1,5 @@
 // The gateways under test. Each variant says in `adds` what it writes beyond the bare proxying, because headers cost.
+import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { CORES, freePort, start, untilServing } from "./processes.mjs";
@@ -37,7 +38,40 @@ export function titanForm(wanted) {
   return existsSync(path.join(ROOT, "dist/cli/main.js")) ? "cli" : "native";
 }
 
-/** Starts a variant; resolves when it answers. `context` = { dir, origin, cert, key, form }. */
+/** Makes a P-256 certificate for `bench.test` with openssl. */
+export function certificate(dir) {
+  const cert = path.join(dir, "cert.pem");
+  const key = path.join(dir, "key.pem");
+  execFileSync(
+    "openssl",
+    [
+      "req",
+      "-x509",
+      "-newkey",
+      "ec",
+      "-pkeyopt",
+      "ec_paramgen_curve:prime256v1",
+      "-nodes",
+      "-days",
+      "2",
+      "-subj",
+      "/CN=bench.test",
+      "-addext",
+      "subjectAltName=DNS:bench.test",
+      "-keyout",
+      key,
+      "-out",
+      cert,
+    ],
+    { stdio: "ignore" },
+  );
+  return { cert, key };
+}
+
+/**
+ * Starts a variant; resolves when it answers. `context` = { dir, origin, cert, key, form }, and for the reliability scenarios
+ * { backendConnections, memoryLimit, reloadable }.
+ */
 export async function startGateway(name, context) {
   const variant = VARIANTS[name];
   const dir = path.join(context.dir, name);
@@ -48,12 +82,38 @@ export async function startGateway(name, context) {
   const from = performance.now();
   const child = start(CORES.gateway, argv, { cwd: dir, env: { ...process.env, NODE_ENV: "production" } });
   child.stdout.resume();
+  if (context.memoryLimit) limitMemory(child.pid, context.memoryLimit);
   const route = variant.routes ? `/r${variant.routes / 2}` : "";
   const ready = await untilServing(child, ports.http, `${route}/109`, from);
-  return { name, child, ports, ready, prefix: route };
+  const [reload, drain] = {
+    titan: ["SIGHUP", "SIGTERM"],
+    nginx: ["SIGHUP", "SIGQUIT"],
+    haproxy: ["SIGUSR2", "SIGUSR1"],
+  }[variant.kind];
+  return { name, child, ports, ready, prefix: route, reload: () => child.kill(reload), drain: () => child.kill(drain) };
 }
 
-function titan({ form, dir, origin, ports, cert, key, workers = 1, log = false, routes = 0 }) {
+/** A memory cgroup (v1) of its own, removed by the system's own rules once it is empty. */
+function limitMemory(pid, bytes) {
+  const group = `/sys/fs/cgroup/memory/titan-bench-${pid}`;
+  if (!existsSync("/sys/fs/cgroup/memory/memory.limit_in_bytes")) return;
+  mkdirSync(group, { recursive: true });
+  writeFileSync(`${group}/memory.limit_in_bytes`, String(bytes));
+  writeFileSync(`${group}/cgroup.procs`, String(pid));
+}
+
+function titan({
+  form,
+  dir,
+  origin,
+  ports,
+  cert,
+  key,
+  workers = 1,
+  log = false,
+  routes = 0,
+  backendConnections = 20_000,
+}) {
   const patterns = routes ? Array.from({ length: routes }, (_, index) => `/r${index}/*`) : ["/*"];
   const file = path.join(dir, "config.json");
   if (form === "native") {
@@ -71,7 +131,7 @@ function titan({ form, dir, origin, ports, cert, key, workers = 1, log = false, 
       upstreams: [
         {
           name: "origin",
-          backends: [{ host: "127.0.0.1", port: origin, max_connections: 20_000 }],
+          backends: [{ host: "127.0.0.1", port: origin, max_connections: backendConnections }],
           pool: { max_idle: 20_000 },
         },
       ],
@@ -96,7 +156,11 @@ function titan({ form, dir, origin, ports, cert, key, workers = 1, log = false, 
       tls: { enabled: true, cert_path: cert, key_path: key },
     },
     upstreams: [
-      { name: "origin", pool_size: 20_000, backends: [{ host: "127.0.0.1", port: origin, max_connections: 20_000 }] },
+      {
+        name: "origin",
+        pool_size: 20_000,
+        backends: [{ host: "127.0.0.1", port: origin, max_connections: backendConnections }],
+      },
     ],
     routes: patterns.map((pattern) => ({ path: pattern, upstream: "origin" })),
     logging: { level: "error", log_requests: log, ...(log && { output: path.join(dir, "access.log") }) },
@@ -128,7 +192,7 @@ function locate(variable, ...places) {
 
 // Tuned: one worker, no log, upstream keep-alive for every connection, no request limit a connection, answers in memory buffers that hold
 // 16 KiB at once and grow for large ones, never on disk.
-function nginx({ dir, origin, ports, cert, key, full = false, log = false }) {
+function nginx({ dir, origin, ports, cert, key, full = false, log = false, backendConnections = 0 }) {
   const headers = full
     ? `proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $host; proxy_set_header X-Request-Id $request_id;
        proxy_set_header traceparent "00-$request_id-00f067aa0ba902b7-01"; proxy_set_header Via "1.1 nginx"; add_header Via "1.1 nginx"; add_header X-Request-Id $request_id;`
@@ -142,7 +206,7 @@ http {
   client_body_temp_path ${dir}/b; proxy_temp_path ${dir}/p; fastcgi_temp_path ${dir}/f; uwsgi_temp_path ${dir}/u; scgi_temp_path ${dir}/s;
   proxy_http_version 1.1; proxy_buffering on; proxy_buffer_size 32k; proxy_buffers 16 64k; proxy_busy_buffers_size 256k; proxy_max_temp_file_size 0;
   ssl_certificate ${cert}; ssl_certificate_key ${key}; ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache shared:s:10m; ssl_buffer_size 16k;
-  upstream origin { server 127.0.0.1:${origin}; keepalive 10000; keepalive_requests 1000000000; keepalive_timeout 300s; }
+  upstream origin { server 127.0.0.1:${origin} max_conns=${backendConnections}; keepalive 10000; keepalive_requests 1000000000; keepalive_timeout 300s; }
   server {
     listen 127.0.0.1:${ports.http} backlog=4096; listen 127.0.0.1:${ports.https} ssl backlog=4096;
     location / {
@@ -156,7 +220,7 @@ http {
 }
 
 // Tuned: one thread, no log, connections to the origin shared by all clients, splicing of large answers.
-function haproxy({ dir, origin, ports, cert, key, full = false }) {
+function haproxy({ dir, origin, ports, cert, key, full = false, backendConnections = 0, reloadable = false }) {
   const pem = path.join(dir, "haproxy.pem");
   writeFileSync(pem, `${read(cert)}${read(key)}`, { mode: 0o600 });
   const headers = full
@@ -183,6 +247,7 @@ defaults
   timeout connect 5s
   timeout client 300s
   timeout server 300s
+  timeout queue 1s
   timeout http-keep-alive 300s
   option http-keep-alive
   option splice-auto
@@ -194,11 +259,11 @@ frontend web
 ${headers}
   default_backend origin
 backend origin
-  server o 127.0.0.1:${origin} pool-max-conn 10000 pool-purge-delay 300s
+  server o 127.0.0.1:${origin} pool-max-conn 10000 pool-purge-delay 300s${backendConnections ? ` maxconn ${backendConnections}` : ""}
 `;
   const file = path.join(dir, "haproxy.cfg");
   writeFileSync(file, text);
-  return ["haproxy", "-db", "-f", file];
+  return ["haproxy", ...(reloadable ? ["-W"] : []), "-db", "-f", file];
 }
 
 function read(file) {

@@ -6,7 +6,7 @@ import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { CASES } from "./cases.mjs";
-import { startGateway, titanForm, VARIANTS } from "./gateways.mjs";
+import { certificate, startGateway, titanForm, VARIANTS } from "./gateways.mjs";
 import { memory } from "./memory.mjs";
 import { CORES, firstJson, runJson, start, stop, stopAll } from "./processes.mjs";
 import { ratios, summary } from "./statistics.mjs";
@@ -182,35 +182,6 @@ function report(one, rounds) {
 
 function micros(value) {
   return (value >= 10_000 ? `${(value / 1000).toFixed(1)} ms` : `${value.toFixed(0)} µs`).padStart(8);
-}
-
-function certificate(dir) {
-  const cert = path.join(dir, "cert.pem");
-  const key = path.join(dir, "key.pem");
-  execFileSync(
-    "openssl",
-    [
-      "req",
-      "-x509",
-      "-newkey",
-      "ec",
-      "-pkeyopt",
-      "ec_paramgen_curve:prime256v1",
-      "-nodes",
-      "-days",
-      "2",
-      "-subj",
-      "/CN=bench.test",
-      "-addext",
-      "subjectAltName=DNS:bench.test",
-      "-keyout",
-      key,
-      "-out",
-      cert,
-    ],
-    { stdio: "ignore" },
-  );
-  return { cert, key };
 }
 
 function needs(tool) {

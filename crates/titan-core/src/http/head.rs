@@ -63,6 +63,7 @@ pub enum HeaderId {
     Upgrade,
     KeepAlive,
     ProxyConnection,
+    Http2Settings,
     ProxyAuthorization,
     ProxyAuthenticate,
     Expect,

@@ -50,7 +50,8 @@ const fn table() -> [u8; 256] {
         if b > 0x20 && b != 0x7f {
             c |= TARGET;
         }
-        if b.is_ascii_alphanumeric() || has(b"-._~!$&'()*+,;=", b) {
+        // The grammar also allows sub-delims (`,` among them) and percent-encoding; no host has them, and readers differ about what they mean.
+        if b.is_ascii_alphanumeric() || has(b"-._~", b) {
             c |= HOST;
         }
         if b.is_ascii_alphanumeric() || has(b"-._~!$&'()*,=:@", b) {

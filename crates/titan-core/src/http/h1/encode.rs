@@ -61,6 +61,7 @@ pub struct RequestPlan<'a> {
 const HOP_BY_HOP: u64 = HeaderId::Connection.bit()
     | HeaderId::KeepAlive.bit()
     | HeaderId::ProxyConnection.bit()
+    | HeaderId::Http2Settings.bit()
     | HeaderId::ProxyAuthorization.bit()
     | HeaderId::ProxyAuthenticate.bit()
     | HeaderId::Te.bit()

@@ -78,7 +78,7 @@ pub fn header_id(name: &[u8]) -> HeaderId {
         11: Traceparent = b"traceparent", RetryAfter = b"retry-after", GrpcStatus = b"grpc-status";
         12: ContentType = b"content-type", XRequestId = b"x-request-id", GrpcTimeout = b"grpc-timeout", GrpcMessage = b"grpc-message";
         13: CacheControl = b"cache-control", Authorization = b"authorization";
-        14: ContentLength = b"content-length";
+        14: ContentLength = b"content-length", Http2Settings = b"http2-settings";
         15: AcceptEncoding = b"accept-encoding", XForwardedFor = b"x-forwarded-for";
         16: ContentEncoding = b"content-encoding", ProxyConnection = b"proxy-connection", XForwardedHost = b"x-forwarded-host", XForwardedPort = b"x-forwarded-port";
         17: TransferEncoding = b"transfer-encoding", XForwardedProto = b"x-forwarded-proto", SecWebSocketKey = b"sec-websocket-key";
@@ -110,6 +110,7 @@ mod tests {
             ("X-Real-IP", HeaderId::XRealIp),
             ("Connection", HeaderId::Connection),
             ("Content-Length", HeaderId::ContentLength),
+            ("HTTP2-Settings", HeaderId::Http2Settings),
             ("X-Forwarded-For", HeaderId::XForwardedFor),
             ("Transfer-Encoding", HeaderId::TransferEncoding),
             ("Access-Control-Request-Headers", HeaderId::AccessControlRequestHeaders),
