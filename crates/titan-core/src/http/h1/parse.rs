@@ -236,11 +236,13 @@ fn scan_request(bytes: &[u8], head: &mut RequestHead, limits: &Limits) -> Scan<u
     let (start, stop) = (i, end);
     i = end + 1;
 
+    // A request with a method that is known is HTTP, however badly it ends, and gets its 400.
+    let unreadable = if head.method == Method::Other { NOT_HTTP } else { "unreadable version" };
     let version = match bytes.get(i..i + 8) {
         Some(v) => v,
         None if b"HTTP/".starts_with(&bytes[i..(i + 5).min(bytes.len())]) => return Ok(None),
         None if bytes[i..].starts_with(b"HTTP/") => return Ok(None),
-        None => return Err(Malformed(NOT_HTTP)),
+        None => return Err(Malformed(unreadable)),
     };
     head.version = match version {
         b"HTTP/1.1" => Version::H11,
@@ -249,7 +251,7 @@ fn scan_request(bytes: &[u8], head: &mut RequestHead, limits: &Limits) -> Scan<u
             return Err(Other(ErrorKind::VersionNotSupported, "HTTP version not supported"));
         }
         v if v.starts_with(b"HTTP/") => return Err(Malformed("unreadable version")),
-        _ => return Err(Malformed(NOT_HTTP)),
+        _ => return Err(Malformed(unreadable)),
     };
     // After the version: what is not HTTP at all has no target to complain of.
     let authority = parse_target(bytes, start, stop, head)?;
