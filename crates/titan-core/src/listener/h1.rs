@@ -149,7 +149,7 @@ fn poll_next<S: AsyncRead + AsyncWrite + Unpin>(conn: &mut H1<S>, cx: &mut Conte
 }
 
 /// A new connection that sends nothing at all has the shorter of the two limits: it is not a client that rests between requests.
-fn first(spec: &super::ListenerSpec) -> Option<Duration> {
+pub(super) fn first(spec: &super::ListenerSpec) -> Option<Duration> {
     match (spec.timeouts.idle, spec.timeouts.head) {
         (Some(idle), Some(head)) => Some(idle.min(head.max(Duration::from_secs(60)))),
         (one, other) => one.or(other),

@@ -124,7 +124,11 @@ impl Life {
             self.idle_since = clock::now();
         }
         // Answers whose last bytes the client does not take are not rest.
-        let limit = if h2.has_streams() { spec.timeouts.write } else { spec.timeouts.idle };
+        let limit = match self.served {
+            _ if h2.has_streams() => spec.timeouts.write,
+            0 => super::h1::first(&spec),
+            _ => spec.timeouts.idle,
+        };
         loop {
             let farewell = self.leaving.max(self.idle_since).saturating_add(FAREWELL.as_millis() as u64);
             let deadline = if self.leaving == NEVER { later(self.idle_since, limit) } else { farewell };

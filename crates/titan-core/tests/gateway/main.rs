@@ -7,6 +7,7 @@ mod bodies;
 mod dns;
 mod h2_world;
 mod http2;
+mod http2_attacks;
 mod http2_upstream;
 mod lifecycle;
 mod limits;
