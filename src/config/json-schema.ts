@@ -134,7 +134,7 @@ function shape(schema: AnySchema, definitions: Map<string, Json>, top: boolean):
       ? object(schema, definitions)
       : named(title, definitions, () => object(schema, definitions));
   }
-  if (schema instanceof RawSchema) return { anyOf: [{ type: "string" }, { type: "array", items: { type: "string" } }] };
+  if (schema instanceof RawSchema) return { ...schema.json };
   throw new TypeError(`no JSON Schema for ${schema.kind}`);
 }
 

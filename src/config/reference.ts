@@ -9,6 +9,7 @@ import {
   MapSchema,
   NumberSchema,
   ObjectSchema,
+  RawSchema,
   SecretSchema,
   SizeSchema,
   StringSchema,
@@ -107,7 +108,8 @@ function type(schema: AnySchema): string {
   if (schema instanceof TaggedSchema) return "[middleware](#middleware)";
   if (schema instanceof ObjectSchema) return `[${schema.rules.title}](#${anchor(schema.rules.title ?? "")})`;
   if (schema instanceof StringSchema) return schema.rules.noun?.replace(/^an? |^the /, "") ?? "string";
-  return "string or list of strings";
+  if (schema instanceof RawSchema) return schema.noun.replace(/^an? |^the /, "");
+  return "";
 }
 
 function range(min: number | undefined, max: number | undefined, text: (n: number) => string): string {

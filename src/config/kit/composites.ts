@@ -320,10 +320,13 @@ export class RawSchema<T> extends Schema<T, T> {
   readonly kind = "raw";
   readonly noun: string;
   readonly test: (value: unknown) => boolean;
-  constructor(noun: string, test: (value: unknown) => boolean) {
+  /** JSON Schema of such a value. */
+  readonly json: Readonly<Record<string, unknown>>;
+  constructor(noun: string, test: (value: unknown) => boolean, json: Readonly<Record<string, unknown>>) {
     super();
     this.noun = noun;
     this.test = test;
+    this.json = json;
   }
   parse(value: unknown, cx: Context): T | undefined {
     const plain = value instanceof Interpolated ? value.text : value;

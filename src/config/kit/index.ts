@@ -56,4 +56,5 @@ export const tagged = <const V extends Readonly<Record<string, AnySchema>>>(
 ) => new TaggedSchema<V>(variants, spellings);
 export const either = <const V extends Readonly<Partial<Record<Shape, AnySchema>>>>(noun: string, variants: V) =>
   new EitherSchema<V>(noun, variants);
-export const raw = <T>(noun: string, test: (value: unknown) => boolean) => new RawSchema<T>(noun, test);
+export const raw = <T>(noun: string, test: (value: unknown) => boolean, json: Readonly<Record<string, unknown>> = {}) =>
+  new RawSchema<T>(noun, test, json);

@@ -62,7 +62,7 @@ export class MiddlewareTable {
   readonly global: Slots;
   readonly #cx: Lowering;
   readonly #named = new Map<string, Use>();
-  readonly #indices = new Map<Use, number | undefined>();
+  readonly #indices = new Map<Use, readonly number[]>();
   readonly #auths = new Map<string, number>();
   readonly #authorizes = new Map<string, number>();
   readonly #ids = new Map<Use, number>();
@@ -274,16 +274,14 @@ export class MiddlewareTable {
     return slots;
   }
 
-  /** Index of a use's policy; nothing where it asks for nothing. */
-  policy(use: Use): number | undefined {
-    if (this.#indices.has(use)) return this.#indices.get(use);
-    const lowered =
-      use.type === "compression"
-        ? undefined
-        : lowerPolicy(this.#cx, use.type as PolicyType, use.config as never, use.path);
-    const index = lowered && this.#push(use.name, lowered.type, lowered.config, use.path);
-    this.#indices.set(use, index);
-    return index;
+  /** Indices of a use's policies; none where it asks for nothing. */
+  policiesOf(use: Use): readonly number[] {
+    const known = this.#indices.get(use);
+    if (known) return known;
+    const lowered = lowerPolicy(this.#cx, use.type as PolicyType, use.config as never, use.path);
+    const indices = lowered.map(({ type, config }) => this.#push(use.name, type, config, use.path));
+    this.#indices.set(use, indices);
+    return indices;
   }
 
   /** Index of the policy for these methods. */

@@ -6,7 +6,7 @@ import { type MIDDLEWARE, parseKey, type rateLimit } from "../schema/middleware.
 import { lowerForwardAuth, lowerRedis } from "./auth.ts";
 import { compact, type Json, type Lowering, ms } from "./context.ts";
 
-/** Types that become a policy of their own; authentication is put together for each route, compression belongs to bodies. */
+/** Types that become policies of their own; authentication is put together for each route. */
 export type PolicyType =
   | "ip_filter"
   | "rate_limit"
@@ -15,7 +15,8 @@ export type PolicyType =
   | "forward_auth"
   | "headers"
   | "security_headers"
-  | "transform";
+  | "transform"
+  | "compression";
 
 type Settings = { [T in keyof typeof MIDDLEWARE]: OutputOf<(typeof MIDDLEWARE)[T]> };
 type Rate = Settings["rate_limit"];
@@ -25,73 +26,98 @@ type LimitFields = Pick<
 >;
 type Rules = Settings["headers"]["request"];
 
-/** The native type and settings; nothing where the settings ask for nothing. */
-export function lowerPolicy<T extends PolicyType>(
-  cx: Lowering,
-  type: T,
-  config: Settings[T],
-  path: Path,
-): { type: string; config: Json } | undefined {
+/** A native policy without its name. */
+export interface Lowered {
+  type: string;
+  config: Json;
+}
+
+/** The native types and settings; none where the settings ask for nothing. */
+export function lowerPolicy<T extends PolicyType>(cx: Lowering, type: T, config: Settings[T], path: Path): Lowered[] {
   switch (type) {
     case "ip_filter": {
       const { allow, deny, allow_file, deny_file } = config as Settings["ip_filter"];
-      return {
-        type,
-        config: compact({
-          allow,
-          deny,
-          allow_file: cx.optionalFile(allow_file),
-          deny_file: cx.optionalFile(deny_file),
-        }),
-      };
+      const files = { allow_file: cx.optionalFile(allow_file), deny_file: cx.optionalFile(deny_file) };
+      return [{ type, config: compact({ allow, deny, ...files }) }];
     }
     case "rate_limit":
-      return { type, config: lowerRateLimit(cx, config as Rate, path) };
+      return [{ type, config: lowerRateLimit(cx, config as Rate, path) }];
     case "concurrency": {
       const { max, key } = config as Settings["concurrency"];
-      return { type, config: { max, key: lowerKeys(key) } };
+      return [{ type, config: { max, key: lowerKeys(key) } }];
     }
-    case "cors": {
-      const block = config as Settings["cors"];
-      return {
-        type,
-        config: {
-          allowed_origins: block.allowed_origins,
-          allowed_methods: block.allowed_methods.map((method) => method.toUpperCase()),
-          allowed_headers: block.allowed_headers,
-          exposed_headers: block.exposed_headers,
-          allow_credentials: block.allow_credentials,
-          max_age: Math.round(block.max_age),
-        },
-      };
-    }
+    case "cors":
+      return [{ type, config: lowerCors(config as Settings["cors"]) }];
     case "forward_auth":
-      return { type, config: lowerForwardAuth(cx, config as Settings["forward_auth"]) };
+      return [{ type, config: lowerForwardAuth(cx, config as Settings["forward_auth"]) }];
     case "headers": {
       const { request, response } = config as Settings["headers"];
       return lowerHeaders(request, response);
     }
     case "security_headers":
-      return { type: "headers", config: { security: (config as Settings["security_headers"]).preset } };
+      return [{ type: "headers", config: { security: (config as Settings["security_headers"]).preset } }];
     case "transform": {
       // Its path rewrites are put into the route, see `routes.ts`.
-      const { request_headers, response_headers } = config as Settings["transform"];
-      return lowerHeaders(request_headers, response_headers);
+      const block = config as Settings["transform"];
+      return [...lowerHeaders(block.request_headers, block.response_headers), ...lowerJsonBody(block)];
     }
+    case "compression":
+      return [{ type, config: lowerCompression(config as Settings["compression"]) }];
     default:
       throw new TypeError(`no policy of type ${type}`);
   }
 }
 
-function lowerHeaders(request: Rules, response: Rules): { type: string; config: Json } | undefined {
-  if (request.length + response.length === 0) return undefined;
+function lowerCors(block: Settings["cors"]): Json {
+  return {
+    allowed_origins: block.allowed_origins,
+    allowed_methods: block.allowed_methods.map((method) => method.toUpperCase()),
+    allowed_headers: block.allowed_headers,
+    exposed_headers: block.exposed_headers,
+    allow_credentials: block.allow_credentials,
+    max_age: Math.round(block.max_age),
+  };
+}
+
+function lowerCompression(block: Settings["compression"]): Json {
+  return {
+    algorithms: block.algorithms.map((name) => (name === "brotli" ? "br" : name)),
+    min_size: block.min_size,
+    gzip_level: block.levels.gzip,
+    zstd_level: block.levels.zstd,
+    brotli_level: block.levels.brotli,
+    content_types: block.content_types.map((type) => type.toLowerCase()),
+    excluded_content_types: block.excluded_content_types.map((type) => type.toLowerCase()),
+    disable_for_paths: block.disable_for_paths,
+    disable_when_setting_cookies: block.disable_when_setting_cookies,
+  };
+}
+
+function lowerJsonBody(block: Settings["transform"]): Lowered[] {
+  if (block.request_body.length + block.response_body.length === 0) return [];
+  const lower = (rules: Settings["transform"]["request_body"]) =>
+    rules.map(({ action, field, value }) => (action === "remove" ? { action, field } : { action, field, value }));
+  return [
+    {
+      type: "json_body",
+      config: {
+        request: lower(block.request_body),
+        response: lower(block.response_body),
+        max_body: block.max_body_size,
+      },
+    },
+  ];
+}
+
+function lowerHeaders(request: Rules, response: Rules): Lowered[] {
+  if (request.length + response.length === 0) return [];
   const lower = (rules: Rules) =>
     rules.map(({ action, name, value }) => ({
       action: action === "modify" ? "set" : action,
       name: name.toLowerCase(),
       ...(action === "remove" ? {} : { value }),
     }));
-  return { type: "headers", config: { request: lower(request), response: lower(response) } };
+  return [{ type: "headers", config: { request: lower(request), response: lower(response) } }];
 }
 
 function lowerRateLimit(cx: Lowering, block: OutputOf<typeof rateLimit>, path: Path): Json {

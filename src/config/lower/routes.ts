@@ -20,6 +20,7 @@ const POLICY_SLOTS = [
   "headers",
   "security_headers",
   "transform",
+  "compression",
 ] as const;
 
 export function lowerRoutes(cx: Lowering, table: MiddlewareTable): { routes: Json[]; global: number[] } {
@@ -54,6 +55,7 @@ export function lowerRoutes(cx: Lowering, table: MiddlewareTable): { routes: Jso
     const plain =
       item.middleware.length === 0 &&
       !item.transform &&
+      item.compression === undefined &&
       !item.auth &&
       item.auth_required === undefined &&
       item.skip_middleware.length === 0;
@@ -103,6 +105,7 @@ function effective(cx: Lowering, table: MiddlewareTable, item: Route, name: stri
         `no global middleware of type ${JSON.stringify(type)} runs here${known.length > 0 ? `; there are ${known.join(", ")}` : ""}`,
       );
   }
+  if (item.compression === false) uses.delete("compression");
   for (const [type, use] of own.uses) uses.set(type, use);
   auth = own.auth ?? auth;
   if (auth && item.auth_required === false) auth = { methods: auth.methods, anonymous: true };
@@ -115,8 +118,7 @@ function chain(cx: Lowering, table: MiddlewareTable, slots: Slots, item: Route |
   const out: number[] = [];
   for (const slot of POLICY_SLOTS) {
     const use = slots.uses.get(slot);
-    const index = use && table.policy(use);
-    if (index !== undefined) out.push(index);
+    if (use) out.push(...table.policiesOf(use));
   }
   const authenticated = slots.auth !== undefined && slots.auth.methods.length > 0;
   if (slots.auth && (authenticated || slots.auth.anonymous))

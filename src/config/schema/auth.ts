@@ -70,7 +70,9 @@ const jwks = object(
       .doc("Failed tries in a row after which the provider is left alone for `circuit_breaker_seconds`."),
     circuit_breaker_seconds: duration("s", { min: 1 })
       .default(300)
-      .doc("How long a failing provider is left alone. Keys that are known stay in use."),
+      .doc(
+        "How long a failing provider is left alone. Keys that are known stay in use; while there are none, trying goes on.",
+      ),
     ca_path: file().optional().doc("PEM bundle used instead of the system's roots."),
     allowed_hosts: list(text(), { max: 100, single: true })
       .default([])
@@ -143,7 +145,7 @@ export const jwt = object(
     jwks: jwks.optional().doc("Keys by URL or OIDC discovery."),
     algorithms: list(oneOf(JWT_ALGORITHMS), { max: 20, single: true })
       .default([])
-      .doc("Accepted algorithms. Empty: those of `keys`, and with `jwks` RS256, PS256, ES256, ES384, EdDSA."),
+      .doc("Accepted algorithms. Empty: those of `keys`, and with `jwks` all but HMAC."),
     allowed_issuers: words()
       .default([])
       .doc("Accepted `iss`; empty = with discovery the provider's, else not checked."),
@@ -306,8 +308,11 @@ export const forwardAuth = object(
       .default([])
       .doc("Headers of its 2xx answer that go to the backend; a client's own are taken off."),
     client_headers: list(headerName(), { max: 100, single: true })
+      .default(["set-cookie"])
+      .doc("Headers of its 2xx answer that are added to the client's answer."),
+    refusal_headers: list(headerName(), { max: 100, single: true })
       .default(["content-type", "location", "set-cookie", "www-authenticate", "retry-after"])
-      .doc("Headers of its answer that go to the client."),
+      .doc("Headers of its other answers that go to the client."),
     subject_header: headerName().optional().doc("Header of its answer whose value is the subject of the identity."),
     fail_mode: oneOf(["open", "closed"])
       .default("closed")

@@ -9,6 +9,7 @@ import {
   number,
   object,
   oneOf,
+  raw,
   size,
   string,
   tagged,
@@ -312,6 +313,29 @@ const pathRewrite = object(
   },
 );
 
+const jsonRule = object(
+  {
+    action: oneOf(["add", "modify", "remove"], { spellings: { set: "modify", delete: "remove" } }).doc(
+      "`add` sets where absent (objects on the way are made), `modify` sets where present, `remove` takes off.",
+    ),
+    field: string({
+      min: 1,
+      max: 1024,
+      check: (text) => (/(^|[^\\])\.\.|^\.|[^\\]\.$/.test(text) ? "has an empty name between dots" : undefined),
+    }).doc("Member names and indices joined by dots: `user.roles.0`. A dot in a name is written `\\.`."),
+    value: raw<unknown>("any value", () => true)
+      .optional()
+      .doc("Value of `add` and `modify`."),
+  },
+  {
+    title: "JSON rule",
+    check: (rule, cx) => {
+      if (rule.action !== "remove" && rule.value === undefined)
+        cx.report({ code: "missing", message: '"value" is missing' });
+    },
+  },
+);
+
 export const transform = object(
   {
     enabled: enabled(),
@@ -320,6 +344,15 @@ export const transform = object(
       .doc("Path rewriting in order, after policy; not on a route that rewrites its path itself."),
     request_headers: rules().default([]).doc("Rules for the request towards the backend."),
     response_headers: rules().default([]).doc("Rules for the answer towards the client."),
+    request_body: list(jsonRule, { max: 50 })
+      .default([])
+      .doc("Rules for fields of JSON requests, in order. The body is buffered."),
+    response_body: list(jsonRule, { max: 50 })
+      .default([])
+      .doc("Rules for fields of JSON answers, in order. The body is buffered."),
+    max_body_size: size({ min: 1, max: 2 ** 28 })
+      .default(1_048_576)
+      .doc("Largest body that is buffered for these rules: a larger request gets 413, a larger answer 502."),
   },
   { title: "Transform" },
 );

@@ -34,6 +34,7 @@ export const root = object(
     extends: raw<string | readonly string[]>(
       "the name of a preset or a list of names",
       (value) => typeof value === "string" || (Array.isArray(value) && value.every((item) => typeof item === "string")),
+      { anyOf: [{ type: "string" }, { type: "array", items: { type: "string" } }] },
     )
       .optional()
       .doc('Presets or files this one builds on: `"titan:talos"`, `"./base.json"`. What stands here wins.'),

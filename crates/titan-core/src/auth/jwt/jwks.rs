@@ -144,6 +144,8 @@ pub struct Source {
     refresh: Duration,
     timeout: Duration,
     cooldown: Duration,
+    retry_max: u32,
+    breaker: Duration,
 }
 
 impl Source {
@@ -183,7 +185,21 @@ impl Source {
             refresh: Duration::from_millis(raw.refresh_ms),
             timeout,
             cooldown: Duration::from_millis(raw.cooldown_ms),
+            retry_max: raw.retry_max,
+            breaker: Duration::from_millis(raw.breaker_ms),
         })
+    }
+
+    /// Time to the next fetch after this many failures in a row, and whether an unknown key may ask for one before.
+    fn pause(&self, failures: u32, have_keys: bool) -> (Duration, bool) {
+        let cooldown = self.cooldown.max(FIRST_RETRY);
+        match failures {
+            0 => (self.refresh, true),
+            // Nobody gets in before there are keys, so trying goes on.
+            _ if !have_keys => (FIRST_RETRY.saturating_mul(1 << failures.min(16)).min(cooldown), true),
+            _ if failures > self.retry_max => (self.breaker.max(cooldown), false),
+            _ => (cooldown.min(self.refresh), true),
+        }
     }
 
     /// The set's bytes.
@@ -240,7 +256,7 @@ async fn get(client: &Client) -> Result<bytes::Bytes, String> {
 
 async fn run(shared: Arc<Shared>, source: Source, events: Option<Events>) {
     let mut document = bytes::Bytes::new();
-    let mut retry = FIRST_RETRY;
+    let mut failures = 0_u32;
     loop {
         let outcome = source.fetch().await.and_then(|new| Ok((source.parse(&new)?, new)));
         let failed = outcome.as_ref().err().cloned();
@@ -252,18 +268,12 @@ async fn run(shared: Arc<Shared>, source: Source, events: Option<Events>) {
             shared.generation.fetch_add(1, Ordering::Release);
         }
         report(&shared, &source, failed.as_deref(), events.as_ref());
-        let pause = match failed {
-            None => source.refresh,
-            Some(_) if document.is_empty() => {
-                retry = (retry * 2).min(source.cooldown.max(FIRST_RETRY));
-                retry
-            }
-            Some(_) => source.cooldown.max(FIRST_RETRY).min(source.refresh),
-        };
+        failures = if failed.is_none() { 0 } else { failures.saturating_add(1) };
+        let (pause, may_ask) = source.pause(failures, !document.is_empty());
         {
             let mut demand = shared.demand.lock();
             demand.running = false;
-            demand.not_before = Some(Instant::now() + shared.cooldown);
+            demand.not_before = Some(Instant::now() + if may_ask { shared.cooldown } else { pause });
             shared.attempts.send_modify(|n| *n += 1);
         }
         let _ = tokio::time::timeout(pause, shared.wanted.notified()).await;
@@ -292,4 +302,33 @@ fn host_allowed(list: &[String], host: &str) -> bool {
         Some(suffix) => suffix.starts_with('.') && host.len() > suffix.len() && host.ends_with(suffix),
         None => allowed == host,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(json: &str) -> Source {
+        let raw: raw::Jwks = serde_json::from_str(json).unwrap();
+        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        Source::new(&raw, &[], Arc::new(tls)).unwrap()
+    }
+
+    #[test]
+    fn a_failing_provider_is_left_alone_once_keys_are_known() {
+        let source =
+            source(r#"{"url":"https://idp.example/keys","cooldown_ms":10000,"refresh_ms":3600000,"retry_max":2,"breaker_ms":300000}"#);
+        let seconds = |failures, have_keys| (source.pause(failures, have_keys).0.as_secs(), source.pause(failures, have_keys).1);
+        assert_eq!(seconds(0, true), (3600, true));
+        assert_eq!(seconds(1, true), (10, true));
+        assert_eq!(seconds(2, true), (10, true));
+        assert_eq!(seconds(3, true), (300, false), "an unknown key does not break the rest");
+        assert_eq!(seconds(0, true), (3600, true));
+        assert!(seconds(1, false).0 < 10);
+        assert_eq!(seconds(50, false), (10, true), "without keys nobody gets in: trying goes on");
+    }
 }

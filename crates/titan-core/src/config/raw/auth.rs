@@ -177,6 +177,12 @@ pub struct Jwks {
     /// Between two refreshes because of an unknown `kid`, and between two tries while the provider is down.
     #[serde(default = "thirty_seconds")]
     pub cooldown_ms: u64,
+    /// Failed fetches in a row after which the provider is left alone for `breaker_ms`. Only once keys are known: without any, trying goes on.
+    #[serde(default = "three")]
+    pub retry_max: u32,
+    /// How long it is left alone.
+    #[serde(default = "five_minutes")]
+    pub breaker_ms: u64,
     /// PEM bundle used instead of the system's roots.
     #[serde(default)]
     pub ca_path: Option<String>,
@@ -408,6 +414,12 @@ fn bearer() -> String {
 }
 fn x_api_key() -> String {
     "x-api-key".into()
+}
+fn three() -> u32 {
+    3
+}
+fn five_minutes() -> u64 {
+    300_000
 }
 fn ten() -> u64 {
     10
