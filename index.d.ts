@@ -9,6 +9,25 @@
  */
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
+/** A channel that hooks of a configuration name by its id. Made on the thread that will run them. */
+export declare class HookChannel {
+  /** `on_calls` is called when calls wait; it must `exchange` until that gives 0. */
+  constructor(onCalls: () => void)
+  /** Its id. */
+  get id(): number
+  /**
+   * Hands over the first `length` bytes of `replies` and fills `calls`. Gives the bytes filled; 0 = nothing waits; -1 = nothing waits, and
+   * no configuration uses the channel any more; below = a buffer of that many bytes is needed.
+   */
+  exchange(replies: Buffer, length: number, calls: Buffer): number
+  /** How long the thread has been called and has not come, milliseconds. */
+  stalled(): number
+  /** Calls without an answer (`onLog`) that were dropped because the thread was stuck. */
+  dropped(): number
+  /** From now on calls fail at once. */
+  close(): void
+}
+
 /** A data plane. Starts once. */
 export declare class NativeGateway {
   /**
@@ -56,6 +75,9 @@ export interface DevCertificate {
 
 /** JSON in and out: which route a request would take under a configuration, and why. */
 export declare function explainConfig(config: string, request: string): string
+
+/** How long the thread behind a channel has been called and has not come, milliseconds; `-1` where it has ended. For other threads. */
+export declare function hookStall(channel: number): number
 
 /** A problem found by the data plane; the path is in the native configuration. */
 export interface NativeIssue {

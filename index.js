@@ -773,11 +773,13 @@ if (
   }
 }
 
-const { NativeGateway, checkConfig, devCertificate, explainConfig, notify, version } = nativeBinding
+const { HookChannel, NativeGateway, checkConfig, devCertificate, explainConfig, hookStall, notify, version } = nativeBinding
+export { HookChannel }
 export { NativeGateway }
 export { checkConfig }
 export { devCertificate }
 export { explainConfig }
+export { hookStall }
 export { notify }
 export { version }
 export const __napiBindingTarget = __napiLoadedBindingTarget

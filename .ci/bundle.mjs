@@ -12,7 +12,12 @@ const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
 rmSync(join(root, "dist"), { recursive: true, force: true });
 const { metafile } = await build({
   absWorkingDir: root,
-  entryPoints: { index: "src/index.ts", define: "src/config/define.ts", "cli/main": "src/cli/main.ts" },
+  entryPoints: {
+    index: "src/index.ts",
+    define: "src/config/define.ts",
+    "cli/main": "src/cli/main.ts",
+    "hooks/worker": "src/hooks/worker.ts",
+  },
   outdir: "dist",
   chunkNames: "chunks/[name]-[hash]",
   bundle: true,

@@ -72,6 +72,11 @@ export const ERRORS = {
     when: "The data plane did not start for another reason than those above.",
     fix: "The message says what the system refused.",
   },
+  TITAN_HOOK_START: {
+    exit: 1,
+    when: "A hook's `onStart` or `onReload` failed, or the thread that runs hooks did not start.",
+    fix: "The message names the hook and what it threw.",
+  },
   TITAN_STATE: {
     exit: 1,
     when: "A gateway was used in a state that does not allow it: started twice, or used after close().",

@@ -27,5 +27,29 @@ export type {
   RouteRow,
   Status,
 } from "./gateway/types.ts";
+export { defineHook, defineHookFactory, defineRoute } from "./hooks/define.ts";
+export type {
+  Answer,
+  BodyMode,
+  EditHeaders,
+  ErrorContext,
+  Hook,
+  HookFactory,
+  HookInput,
+  HookLogger,
+  HookRequest,
+  HookResult,
+  Identity,
+  LifecycleContext,
+  LogContext,
+  OptionsSchema,
+  Params,
+  PathParams,
+  ReadHeaders,
+  Reads,
+  RequestContext,
+  ResponseContext,
+  When,
+} from "./hooks/types.ts";
 export type { TitanLogger } from "./log/types.ts";
 export { version } from "./version.ts";

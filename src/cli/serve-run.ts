@@ -25,6 +25,7 @@ export async function run(options: ServeOptions): Promise<void> {
     // Where nobody configured the admin listener, its port is not worth failing for.
     admin: source !== undefined && "file" in source ? true : "optional",
     inheritSockets: true,
+    hookWorkers: "config",
     logger: async (config) => {
       const { createLogger } = await import("../log/logger.ts");
       log = await createLogger({ level: config.logging.level, format: options.logFormat ?? formatOf(config) });

@@ -1,6 +1,8 @@
-/** `defineConfig` for `titan.config.ts`. */
+/** `defineConfig` and `defineHook` for `titan.config.ts`. */
 import type { ConfigInput } from "./schema/root.ts";
 import type { ConfigEnvironment } from "./source.ts";
+
+export { defineHook, defineHookFactory, defineRoute } from "../hooks/define.ts";
 
 /** A configuration, or a function that makes one. */
 export type ConfigExport =

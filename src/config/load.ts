@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { dirname, resolve as resolvePath } from "node:path";
 import { embeddedConfig } from "./embedded.ts";
 import { extend } from "./extend.ts";
+import { hookUses } from "./hook-uses.ts";
 import type { Issue } from "./issue.ts";
 import { resolve } from "./resolve.ts";
 import { type ConfigEnvironment, readSource, type Source } from "./source.ts";
@@ -85,8 +86,10 @@ async function finish(
   const extended = await extend(source, environment, issues);
   if (extended === undefined)
     return { ok: false, ...(file === undefined ? {} : { file }), files: source.files, issues };
+  const uses = await hookUses(extended.value, base, issues);
   const origin = {
-    extended,
+    extended: { ...extended, value: uses.value as Record<string, unknown> },
+    hooks: uses.hooks,
     base,
     env: environment.env,
     strict: options.strict ?? false,

@@ -1,6 +1,7 @@
 /** From a value to a resolved configuration and its native form, with every problem at its place. */
 import { readFileSync } from "node:fs";
 import { isAbsolute, resolve as resolvePath } from "node:path";
+import type { HookInput } from "../hooks/types.ts";
 import { type Extended, findInLayers } from "./extend.ts";
 import { formatPath, type Issue, type Path } from "./issue.ts";
 import { Context, type Finding } from "./kit/index.ts";
@@ -17,6 +18,8 @@ export interface Origin {
   base: string;
   env: Readonly<Record<string, string | undefined>>;
   strict: boolean;
+  /** Hooks made from options, by the names that stand for them in `middleware`. */
+  hooks: ReadonlyMap<string, HookInput>;
 }
 
 /** Codes whose place is a key, not its value. */
@@ -63,7 +66,7 @@ export function resolve(origin: Origin, before: readonly Issue[]): LoadResult {
   const broken = issues.some((issue) => issue.severity === "error");
   if (broken) {
     const known = issues.filter((issue) => issue.severity === "error").map((issue) => issue.path);
-    for (const late of lower(config, base, true).findings.map(place)) {
+    for (const late of lower(config, base, origin.hooks, true).findings.map(place)) {
       if (
         late.severity === "error" &&
         !known.some(
@@ -74,7 +77,7 @@ export function resolve(origin: Origin, before: readonly Issue[]): LoadResult {
     }
     return { ok: false, ...read, issues: sorted(issues) };
   }
-  const lowered = lower(config, base);
+  const lowered = lower(config, base, origin.hooks);
   issues.push(...lowered.findings.map(place));
   if (issues.some((issue) => issue.severity === "error")) return { ok: false, ...read, issues: sorted(issues) };
   return {
@@ -83,6 +86,7 @@ export function resolve(origin: Origin, before: readonly Issue[]): LoadResult {
     issues: sorted(issues),
     config,
     native: lowered.native as NativeConfig,
+    hooks: lowered.hooks,
     locate: (found) =>
       found.map((issue) =>
         place({ code: "refused", message: issue.message, path: existing(lowered.origin(issue.path), config) }),

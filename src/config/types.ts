@@ -1,4 +1,5 @@
 /** What loading a configuration takes and gives. */
+import type { HookPlan } from "../hooks/plan.ts";
 import type { Issue } from "./issue.ts";
 import type { Config } from "./schema/root.ts";
 
@@ -41,6 +42,8 @@ export interface Loaded extends Read {
   config: Config;
   /** For the data plane: plain JSON of `titan_core::config::raw::Config`. */
   native: NativeConfig;
+  /** Hooks by their numbers in `native`. Their policies have no `channels` yet. */
+  hooks: readonly HookPlan[];
   /** Puts the data plane's own findings at their place in the file. */
   locate(issues: readonly NativeIssue[]): Issue[];
 }

@@ -3,6 +3,7 @@ import { EventEmitter } from "node:events";
 import type { AdminServer } from "../admin/server.ts";
 import type { Config, ConfigInput, Issue, Loaded, LoadOptions, LoadResult } from "../config/index.ts";
 import { messageOf, TitanError } from "../errors.ts";
+import type { Hooks } from "../hooks/host.ts";
 import { silent } from "../log/silent.ts";
 import type { TitanLogger } from "../log/types.ts";
 import type { MetricsPage } from "../metrics/page.ts";
@@ -34,6 +35,11 @@ export interface GatewayOptions extends Omit<LoadOptions, "echo"> {
   admin?: boolean | "optional";
   /** Use listeners that systemd handed over (LISTEN_FDS). */
   inheritSockets?: boolean;
+  /**
+   * Threads that run the hooks of a configuration file: a number, or `"config"` for its `hook_workers`. Default 0: hooks run on this
+   * thread, and may share what the program has.
+   */
+  hookWorkers?: number | "config";
 }
 
 /** Where the configuration comes from: an object, a file, or nothing for the search path and then the embedded default. */
@@ -64,6 +70,9 @@ export class Gateway extends EventEmitter<GatewayEvents> implements AsyncDisposa
   #starting: Promise<unknown> | undefined;
   #closed: Promise<void> | undefined;
   #reloading: Promise<unknown> = Promise.resolve();
+  /** Of the configuration that is served, and of earlier ones whose requests have not ended. */
+  readonly #hooks = new Set<Hooks>();
+  #lostAt = 0;
 
   /** Use {@link createGateway}. */
   constructor(source: GatewaySource, options: GatewayOptions = {}) {
@@ -220,6 +229,7 @@ export class Gateway extends EventEmitter<GatewayEvents> implements AsyncDisposa
       (event) => this.#onEvent(event),
       (id) => this.#onMetrics(id),
     );
+    await this.#startHooks(loaded, false);
     const outcome = await gateway.start(JSON.stringify(loaded.native), this.#options.inheritSockets ?? false);
     throwRefusal(outcome, loaded);
     this.#native = gateway;
@@ -232,14 +242,21 @@ export class Gateway extends EventEmitter<GatewayEvents> implements AsyncDisposa
 
   async #reload(source: GatewaySource): Promise<number> {
     const native = this.#running();
+    let generation = 0;
     try {
       const loaded = await this.#load(source ?? this.#source);
-      const outcome = await native.apply(JSON.stringify(loaded.native));
-      throwRefusal(outcome, loaded);
+      const hooks = await this.#startHooks(loaded, true);
+      try {
+        const outcome = await native.apply(JSON.stringify(loaded.native));
+        throwRefusal(outcome, loaded);
+        generation = outcome.generation ?? 0;
+      } catch (error) {
+        await hooks?.end();
+        throw error;
+      }
       this.#source = source ?? this.#source;
       this.#loaded = loaded;
       if (typeof this.#options.logger === "function") this.#log.level = loaded.config.logging.level;
-      const generation = outcome.generation ?? 0;
       this.emit("reload", generation);
       return generation;
     } catch (error) {
@@ -264,6 +281,33 @@ export class Gateway extends EventEmitter<GatewayEvents> implements AsyncDisposa
     }
     if (!result.ok) throw refusal(result);
     return result;
+  }
+
+  async #startHooks(loaded: Loaded, reload: boolean): Promise<Hooks | undefined> {
+    if (loaded.hooks.length === 0) return undefined;
+    const { Hooks } = await import("../hooks/host.ts");
+    const { hookWorkers = 0, env, mode, strict, cwd } = this.#options;
+    const hooks = await Hooks.start({
+      native: await loadNative(),
+      loaded,
+      workers: hookWorkers === "config" ? loaded.config.hook_workers : hookWorkers,
+      load: definedOnly({ env: env && { ...env }, mode, strict, cwd }),
+      reload,
+      log: () => this.#log,
+      lost: () => this.#replaceHooks(),
+      ended: (gone) => this.#hooks.delete(gone),
+    });
+    if (hooks) this.#hooks.add(hooks);
+    return hooks;
+  }
+
+  /** A thread of the hooks is gone: a reload brings another one. Not more often than once a second. */
+  #replaceHooks(): void {
+    const wait = Math.max(0, this.#lostAt + 1_000 - Date.now());
+    this.#lostAt = Date.now() + wait;
+    setTimeout(() => {
+      if (this.#state === "running") this.reload().catch(() => undefined);
+    }, wait).unref();
   }
 
   async #startAdmin(loaded: Loaded): Promise<void> {
@@ -301,7 +345,7 @@ export class Gateway extends EventEmitter<GatewayEvents> implements AsyncDisposa
   }
 
   async #release(): Promise<void> {
-    await Promise.all([this.#admin?.close(), this.#echo?.close()]);
+    await Promise.all([this.#admin?.close(), this.#echo?.close(), ...[...this.#hooks].map((hooks) => hooks.end())]);
     this.#admin = undefined;
     this.#echo = undefined;
   }
@@ -346,6 +390,11 @@ export function throwRefusal(outcome: Outcome, loaded: Loaded): void {
     throw new TitanError("TITAN_LISTEN", outcome.issues.map((issue) => issue.message).join("; "));
   }
   throw refusal({ file: loaded.file, issues: [...loaded.locate(outcome.issues), ...loaded.issues] });
+}
+
+/** Without the keys that have no value. */
+function definedOnly(options: { [K in keyof LoadOptions]: LoadOptions[K] | undefined }): LoadOptions {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }
 
 /** An address as it stands in a URL of this machine. */

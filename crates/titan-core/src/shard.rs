@@ -130,7 +130,10 @@ impl Shard {
         tokio::task::spawn_local(self.local.timers.clone().drive());
         tokio::task::spawn_local(sweep(self.local.clone()));
         tokio::task::spawn_local(crate::metrics::access_log::flusher());
-        let opened = first.open.into_iter().try_for_each(|opening| self.open(opening));
+        let Publication { snapshot, open, .. } = first;
+        // The shard has it already; here it would live as long as the shard.
+        drop(snapshot);
+        let opened = open.into_iter().try_for_each(|opening| self.open(opening));
         let failed = opened.is_err();
         let _ = ready.send(opened);
         if failed {

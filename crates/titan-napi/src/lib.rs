@@ -8,6 +8,7 @@
 mod certificate;
 mod config;
 mod gateway;
+mod hook;
 mod metrics;
 mod outcome;
 mod promise;

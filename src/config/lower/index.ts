@@ -1,5 +1,7 @@
 /** Resolved configuration → the plain JSON that the data plane compiles (`titan_core::config::raw::Config`). */
 import { availableParallelism } from "node:os";
+import type { HookPlan } from "../../hooks/plan.ts";
+import type { HookInput } from "../../hooks/types.ts";
 import { version } from "../../version.ts";
 import { type Path, parsePath } from "../issue.ts";
 import type { Config } from "../schema/root.ts";
@@ -14,19 +16,21 @@ export type { LoweringFinding } from "./context.ts";
 /** The native configuration, what was found on the way, and the way back. */
 export interface Lowered {
   native: Json;
+  /** By the numbers that the native configuration has for them. */
+  hooks: HookPlan[];
   findings: LoweringFinding[];
   /** Place in the native configuration → place in the resolved one. */
   origin(nativePath: string): Path;
 }
 
 /** Lowers a resolved configuration; relative files start from `base`. Ports that the sugar leaves open are filled in in `config`. */
-export function lower(config: Config, base: string, broken = false): Lowered {
+export function lower(config: Config, base: string, hooks: ReadonlyMap<string, HookInput>, broken = false): Lowered {
   const cx = new Lowering(config, base, config.server?.workers || availableParallelism(), broken);
   const { listeners, origins } = cx.part(() => lowerListeners(cx), { listeners: [], origins: [] });
   const upstreams = lowerUpstreams(cx);
-  const table = new MiddlewareTable(cx);
+  const table = new MiddlewareTable(cx, hooks);
   const { routes, global } = lowerRoutes(cx, table);
-  if (broken) return { native: {}, findings: cx.findings, origin: parsePath };
+  if (broken) return { native: {}, hooks: [], findings: cx.findings, origin: parsePath };
   const { server, logging, metrics, health, dns } = config;
   const native = compact({
     version,
@@ -71,7 +75,12 @@ export function lower(config: Config, base: string, broken = false): Lowered {
     shutdown_delay_ms: ms(server.shutdown_delay),
     shutdown_timeout_ms: ms(server.shutdown_timeout),
   });
-  return { native, findings: cx.findings, origin: (path) => originOf(path, config, origins, table.origins) };
+  return {
+    native,
+    hooks: table.hooks.plans,
+    findings: cx.findings,
+    origin: (path) => originOf(path, config, origins, table.origins),
+  };
 }
 
 function originOf(text: string, config: Config, listeners: readonly Path[], policies: readonly Path[]): Path {

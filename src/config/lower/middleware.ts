@@ -4,12 +4,14 @@
  * A *slot* is what replaces what: a route's middleware takes the place of the global one in its slot. All ways to authenticate share one
  * slot, because "who is it" has one answer; those listed together are alternatives.
  */
+import type { HookInput } from "../../hooks/types.ts";
 import type { Path } from "../issue.ts";
 import type { OutputOf } from "../kit/index.ts";
 import type { AUTH_MODES } from "../schema/auth.ts";
 import type { MIDDLEWARE, middleware } from "../schema/middleware.ts";
 import { lowerAuth, lowerAuthorize, type Method } from "./auth.ts";
 import type { Json, Lowering } from "./context.ts";
+import { HookTable, type HookUse } from "./hooks.ts";
 import { lowerPolicy, type PolicyType } from "./policies.ts";
 
 type Type = keyof typeof MIDDLEWARE;
@@ -33,6 +35,8 @@ export interface Slots {
   uses: Map<Type, Use>;
   /** `undefined` = says nothing; an empty list = none. */
   auth: { methods: { method: Method; use: Use }[]; anonymous: boolean } | undefined;
+  /** In the order in which they run. */
+  hooks: HookUse[];
 }
 
 const AUTH_TYPES: ReadonlySet<Type> = new Set<Type>(["auth", "jwt", "apikey", "basic", "mtls"]);
@@ -60,6 +64,8 @@ export class MiddlewareTable {
   readonly policies: Json[] = [];
   readonly origins: Path[] = [];
   readonly global: Slots;
+  readonly hooks: HookTable;
+  readonly #hookIndices = new Map<HookUse, number | undefined>();
   readonly #cx: Lowering;
   readonly #named = new Map<string, Use>();
   readonly #indices = new Map<Use, readonly number[]>();
@@ -68,8 +74,9 @@ export class MiddlewareTable {
   readonly #ids = new Map<Use, number>();
   readonly #names = new Set<string>();
 
-  constructor(cx: Lowering) {
+  constructor(cx: Lowering, used: ReadonlyMap<string, HookInput>) {
     this.#cx = cx;
+    this.hooks = new HookTable(cx, used);
     this.#collectNamed();
     this.global = this.#collectGlobal();
   }
@@ -145,7 +152,7 @@ export class MiddlewareTable {
 
   /** Sorts uses into slots: the first of a type wins, said with a warning. */
   #slots(uses: readonly Use[], where: string): Slots {
-    const slots: Slots = { uses: new Map(), auth: undefined };
+    const slots: Slots = { uses: new Map(), auth: undefined, hooks: [] };
     const seen = new Set<Type>();
     for (const use of uses) {
       if (!use.enabled) continue;
@@ -220,12 +227,16 @@ export class MiddlewareTable {
   /** What a route lists, resolved. */
   routeSlots(route: Config["routes"][number], routeName: string, path: Path): Slots {
     const uses: Use[] = [];
+    const hooks: HookUse[] = [];
     for (const [i, item] of route.middleware.entries()) {
       const place = [...path, "middleware", i];
       if (item === undefined) continue;
       if (typeof item === "string") {
+        const hook = this.hooks.find(item, place);
         const use = this.#named.get(item);
-        if (use === undefined) this.#cx.unknownName("middleware", item, place, this.#named.keys());
+        if (hook) hooks.push(hook);
+        else if (use === undefined)
+          this.#cx.unknownName("middleware", item, place, [...this.#named.keys(), ...this.hooks.names]);
         else if (!use.enabled) {
           // Listing what is switched off would leave a route open that looks protected.
           const guard = AUTH_TYPES.has(use.type) || use.type === "forward_auth" || use.type === "ip_filter";
@@ -262,6 +273,12 @@ export class MiddlewareTable {
       });
     }
     const slots = this.#slots(uses, "on this route");
+    slots.hooks = hooks;
+    const { onRequest, onResponse, onError, onLog } = route;
+    if (onRequest || onResponse || onError || onLog) {
+      const input = definedOnly({ onRequest, onResponse, onError, onLog }) as HookInput;
+      hooks.push(this.hooks.inPlace(routeName, input, path));
+    }
     if (route.auth) {
       if (slots.auth)
         this.#cx.error(
@@ -282,6 +299,13 @@ export class MiddlewareTable {
     const indices = lowered.map(({ type, config }) => this.#push(use.name, type, config, use.path));
     this.#indices.set(use, indices);
     return indices;
+  }
+
+  /** Index of a hook's policy; nothing where it is called at no point. */
+  hook(use: HookUse): number | undefined {
+    if (!this.#hookIndices.has(use))
+      this.#hookIndices.set(use, use.config && this.#push(use.name, "hook", use.config, use.path));
+    return this.#hookIndices.get(use);
   }
 
   /** Index of the policy for these methods. */
@@ -332,6 +356,11 @@ export class MiddlewareTable {
     this.#ids.set(use, known);
     return known;
   }
+}
+
+/** Without the keys that are not there. */
+function definedOnly(value: object): object {
+  return Object.fromEntries(Object.entries(value).filter(([, inner]) => inner !== undefined));
 }
 
 /** `{type, enabled, config: {enabled}}`: both switches must be on. */

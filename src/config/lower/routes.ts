@@ -33,6 +33,7 @@ export function lowerRoutes(cx: Lowering, table: MiddlewareTable): { routes: Jso
     names.add(item.name);
   }
   const shapes = new Map<string, number>();
+  table.global.hooks = table.hooks.global;
   const global = cx.part(() => chain(cx, table, table.global, undefined, []), []);
   const lowerRoute = (item: Route, i: number): Json => {
     const path = ["routes", i];
@@ -54,6 +55,7 @@ export function lowerRoutes(cx: Lowering, table: MiddlewareTable): { routes: Jso
     // Routes without middleware of their own share the global chain; with ten thousand routes that is what matters.
     const plain =
       item.middleware.length === 0 &&
+      !(item.onRequest || item.onResponse || item.onError || item.onLog) &&
       !item.transform &&
       item.compression === undefined &&
       !item.auth &&
@@ -95,9 +97,11 @@ function effective(cx: Lowering, table: MiddlewareTable, item: Route, name: stri
   const own = table.routeSlots(item, name, path);
   const uses = new Map(table.global.uses);
   let auth = table.global.auth;
-  const known = [...uses.keys(), ...(auth ? ["auth"] : [])];
+  let hooks = table.hooks.global;
+  const known = [...uses.keys(), ...(auth ? ["auth"] : []), ...hooks.map((hook) => hook.name)];
   for (const [i, type] of item.skip_middleware.entries()) {
     if (type === "auth") auth = undefined;
+    else if (hooks.some((hook) => hook.name === type)) hooks = hooks.filter((hook) => hook.name !== type);
     else if (!uses.delete(type as never))
       cx.warn(
         "no_effect",
@@ -110,7 +114,7 @@ function effective(cx: Lowering, table: MiddlewareTable, item: Route, name: stri
   auth = own.auth ?? auth;
   if (auth && item.auth_required === false) auth = { methods: auth.methods, anonymous: true };
   else if (auth && item.auth_required === true) auth = { methods: auth.methods, anonymous: false };
-  return { uses, auth };
+  return { uses, auth, hooks: [...hooks, ...own.hooks.filter((hook) => !hooks.includes(hook))] };
 }
 
 /** Indices of the policies in these slots. */
@@ -119,6 +123,10 @@ function chain(cx: Lowering, table: MiddlewareTable, slots: Slots, item: Route |
   for (const slot of POLICY_SLOTS) {
     const use = slots.uses.get(slot);
     if (use) out.push(...table.policiesOf(use));
+  }
+  for (const use of slots.hooks) {
+    const index = table.hook(use);
+    if (index !== undefined) out.push(index);
   }
   const authenticated = slots.auth !== undefined && slots.auth.methods.length > 0;
   if (slots.auth && (authenticated || slots.auth.anonymous))

@@ -2,6 +2,7 @@
 import { type InputOf, list, map, type OutputOf, object, raw, string } from "../kit/index.ts";
 import { apikey, basic, jwt, jwtAuthz, mtls, redis } from "./auth.ts";
 import { name } from "./formats.ts";
+import { hooks, hookWorkers } from "./hooks.ts";
 import { compression, cors, ipFilter, middleware, rateLimit, transform } from "./middleware.ts";
 import { admin, dns, health, logging, metrics } from "./observability.ts";
 import { route } from "./route.ts";
@@ -48,6 +49,14 @@ export const root = object(
       .default([])
       .doc("Global middleware: runs on every route and on Titan's own answers."),
     named_middleware: map(middleware, named).default({}).doc("Middleware by name, for routes to list."),
+    hooks: hooks
+      .default({})
+      .doc("Hooks by name, for routes to list in `middleware`. Functions, so in `titan.config.ts` only."),
+    hook_workers: hookWorkers
+      .default(1)
+      .doc(
+        "Threads that run the hooks of `titan serve`; 0 = the main thread. A program's own gateway runs them where it was made.",
+      ),
     rate_limit: rateLimit.optional().doc("Global middleware of this type."),
     cors: cors.optional().doc("Global middleware of this type."),
     jwt: jwt.optional().doc("Global authentication by JWT."),

@@ -2,6 +2,7 @@
 import { boolean, duration, either, integer, list, map, object, size, string } from "../kit/index.ts";
 import { authMode } from "./auth.ts";
 import { headerName, headerValue, hostPattern, method, path, pathPattern, regex } from "./formats.ts";
+import { routeHandlers } from "./hooks.ts";
 import { compression, middlewareUse, transform } from "./middleware.ts";
 
 const valueMatch = object(
@@ -155,6 +156,7 @@ export const route = object(
       .doc(
         "Names of middleware, or middleware in place, at most 20. A type listed here replaces the global middleware of that type.",
       ),
+    ...routeHandlers,
     skip_middleware: list(string({ min: 1, max: 64 }), { max: 20, single: true })
       .default([])
       .doc("Types of global middleware that do not run on this route."),

@@ -138,10 +138,10 @@ impl Channel {
     ///
     /// Gives the bytes copied; 0 when nothing waits (the next record wakes the other end again); `-n` when the next record needs a buffer of
     /// `n` bytes; `i64::MIN` when nothing waits and no configuration uses the channel any more.
-    pub fn exchange(&self, replies: &[u8], calls: &mut [u8]) -> i64 {
+    pub fn exchange(self: &Arc<Self>, replies: &[u8], calls: &mut [u8]) -> i64 {
         self.since.store(0, Ordering::Relaxed);
         if !replies.is_empty() {
-            desk::deliver(Bytes::copy_from_slice(replies));
+            desk::deliver(self, &Bytes::copy_from_slice(replies));
         }
         let mut queue = self.queue.lock();
         let waiting = &queue.bytes[queue.taken..];

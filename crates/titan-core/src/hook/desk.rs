@@ -34,8 +34,15 @@ pub(super) struct Token {
 /// What other threads see of a desk.
 #[derive(Default)]
 struct Inbox {
-    replies: Mutex<Vec<(Token, Bytes)>>,
+    replies: Mutex<Vec<Delivery>>,
     waker: Mutex<Option<Waker>>,
+}
+
+/// A reply on its way to its desk.
+struct Delivery {
+    token: Token,
+    reply: Bytes,
+    channel: Arc<Channel>,
 }
 
 static INBOXES: LazyLock<Mutex<Slab<Arc<Inbox>>>> = LazyLock::new(Mutex::default);
@@ -124,16 +131,23 @@ impl Desk {
         });
     }
 
-    fn settle(&self, token: Token, state: State) {
+    fn settle(&self, token: Token, state: State, from: Option<&Arc<Channel>>) {
         let mut waiting = self.waiting.borrow_mut();
-        // A reply that comes after its deadline, or whose request went away, finds nobody.
-        let Some(waiter) = waiting.get_mut(token.slot as usize).filter(|w| w.turn == token.turn) else { return };
-        if let State::Open(waker) = &mut waiter.state {
-            let waker = waker.take();
-            waiter.state = state;
-            drop(waiting);
-            if let Some(waker) = waker {
-                waker.wake();
+        let waiter = waiting.get_mut(token.slot as usize).filter(|w| w.turn == token.turn);
+        match waiter.map(|waiter| &mut waiter.state) {
+            Some(open @ State::Open(_)) => {
+                let State::Open(waker) = std::mem::replace(open, state) else { return };
+                drop(waiting);
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }
+            // A reply that comes after its deadline, or whose request went away, finds nobody: what it attached goes.
+            _ => {
+                drop(waiting);
+                if let (State::Replied(reply), Some(channel)) = (state, from) {
+                    super::reply::discard(&reply, channel);
+                }
             }
         }
     }
@@ -154,7 +168,7 @@ impl Desk {
             .collect()
         };
         for (token, fault) in over {
-            self.settle(token, State::Failed(fault));
+            self.settle(token, State::Failed(fault), None);
         }
     }
 }
@@ -184,8 +198,8 @@ impl Future for Serve {
         }
         desk.flush();
         let replies = std::mem::take(&mut *desk.inbox.replies.lock());
-        for (token, reply) in replies {
-            desk.settle(token, State::Replied(reply));
+        for Delivery { token, reply, channel } in replies {
+            desk.settle(token, State::Replied(reply), Some(&channel));
         }
         if desk.waiting.borrow().is_empty() {
             self.tick = None;
@@ -255,7 +269,13 @@ impl Future for Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.desk.waiting.borrow_mut().try_remove(self.token.slot as usize);
+        let removed = self.desk.waiting.borrow_mut().try_remove(self.token.slot as usize);
+        // A reply that was taken is empty.
+        if let Some(Waiting { state: State::Replied(reply), channel, .. }) = removed
+            && !reply.is_empty()
+        {
+            super::reply::discard(&reply, &channel);
+        }
     }
 }
 
@@ -273,7 +293,7 @@ pub(super) fn post(channel: &Arc<Channel>, write: impl FnOnce(&mut Vec<u8>)) {
 }
 
 /// Sorts replies (whole records, end to end) by desk and wakes each desk once.
-pub(super) fn deliver(replies: Bytes) {
+pub(super) fn deliver(channel: &Arc<Channel>, replies: &Bytes) {
     let inboxes = INBOXES.lock();
     let mut woken: Vec<u16> = Vec::new();
     let mut at = 0;
@@ -283,7 +303,7 @@ pub(super) fn deliver(replies: Bytes) {
         at += length;
         let token = super::reply::token(&record);
         let Some(inbox) = inboxes.get(token.desk as usize) else { continue };
-        inbox.replies.lock().push((token, record));
+        inbox.replies.lock().push(Delivery { token, reply: record, channel: Arc::clone(channel) });
         if !woken.contains(&token.desk) {
             woken.push(token.desk);
         }

@@ -4,15 +4,19 @@
 //!  0 u32 length of the record, a multiple of 4
 //!  4 u32 slot   8 u32 turn  12 u16 desk     from the call
 //! 14 u16 number of edits
-//! 16 u8 outcome (0 go on, 1 answer, 2 failed)   17 u8 0   18 u16 status of the answer
+//! 16 u8 outcome (0 go on, 1 answer, 2 failed)   17 u8 1 = the context is new   18 u16 status of the answer
 //! 20 u32 context (0 = none)
 //! 24 u32 length of the body (of the message, where failed)
 //! 28 edits: u8 kind, u8 0, u16 length of the name, u32 length of the value, name, value
 //!    the body
 //! ```
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
+use super::channel::Channel;
+use super::context::Context;
 use super::desk::Token;
 use super::spec::Fault;
 use crate::http::ops::HeaderOps;
@@ -71,6 +75,13 @@ fn u32_at(record: &[u8], at: usize) -> u32 {
 
 fn u16_at(record: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([record[at], record[at + 1]])
+}
+
+/// Lets go of what a reply attached that nobody will use.
+pub(super) fn discard(record: &[u8], channel: &Arc<Channel>) {
+    if record.len() >= HEAD && record[17] == 1 {
+        drop(Context { channel: Arc::clone(channel), id: u32_at(record, 20) });
+    }
 }
 
 /// Fields that frame a message or concern one connection; hooks must not touch them.

@@ -162,7 +162,7 @@ impl Hook {
         let permit = Permit(Arc::clone(&self.in_flight));
         let subject = Subject { hook: self.number, point, context: context.map_or(0, |context| context.id), reads: &self.reads };
         let call = Call::send(channel, self.deadline, permit, |token, out| call::write(&subject, Some(token), req, identity, extra, out));
-        Ok(Called { call, began: Instant::now() })
+        Ok(Called { call, began: Instant::now(), channel: Arc::clone(channel) })
     }
 
     /// Calls it without waiting for an answer.
@@ -183,7 +183,13 @@ impl Hook {
         response_ops: &mut HeaderOps,
         context: &mut Option<Context>,
     ) -> Result<Reply, Fault> {
-        let reply = called.reply.and_then(|record| reply::read(&record, request_ops, response_ops));
+        let reply = called.reply.and_then(|record| {
+            let read = reply::read(&record, request_ops, response_ops);
+            if read.is_err() {
+                reply::discard(&record, &called.channel);
+            }
+            read
+        });
         let outcome = match &reply {
             Ok(Reply { answer: Some(_), .. }) => HookOutcome::Answered,
             Ok(_) => HookOutcome::WentOn,
@@ -194,11 +200,8 @@ impl Hook {
         };
         self.count(outcome, called.took);
         let reply = reply?;
-        if reply.context != 0
-            && context.as_ref().is_none_or(|known| known.id != reply.context)
-            && let Some(channel) = self.channel(context.as_ref())
-        {
-            *context = Some(Context { channel: Arc::clone(channel), id: reply.context });
+        if reply.context != 0 && context.as_ref().is_none_or(|known| known.id != reply.context) {
+            *context = Some(Context { channel: called.channel, id: reply.context });
         }
         Ok(reply)
     }
@@ -232,13 +235,14 @@ impl Hook {
 pub struct Called {
     call: Call,
     began: Instant,
+    channel: Arc<Channel>,
 }
 
 impl Called {
     /// Waits for the reply; bounded by the hook's deadline.
     pub async fn wait(self) -> Returned {
         let reply = self.call.await;
-        Returned { reply, took: self.began.elapsed() }
+        Returned { reply, took: self.began.elapsed(), channel: self.channel }
     }
 }
 
@@ -247,6 +251,7 @@ impl Called {
 pub struct Returned {
     reply: Result<Bytes, Fault>,
     took: Duration,
+    channel: Arc<Channel>,
 }
 
 /// The answer of a request whose hook failed.

@@ -230,6 +230,10 @@ async fn reply<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, answer: Answer
     down.answer(&answer, &x.reply());
     x.answered = true;
     x.notes.status = status;
+    if status >= 400 && x.notes.stage.is_none() && !answer.stage.is_empty() {
+        // A policy or a hook refused it.
+        x.notes.stage = Some(answer.stage);
+    }
     if x.head().method != Method::Head {
         x.notes.bytes_out = answer.body.len() as u64;
     }

@@ -1,0 +1,93 @@
+/** What a configuration defines hooks with. Part of the small module that `titan.config.ts` imports: nothing heavy here. */
+import {
+  type BodyMode,
+  type ErrorContext,
+  FACTORY,
+  HOOK,
+  type Hook,
+  type HookFactory,
+  type HookInput,
+  type HookResult,
+  type LogContext,
+  type OptionsSchema,
+  type RequestContext,
+  type ResponseContext,
+} from "./types.ts";
+
+/** Not a plain object, so that nothing that walks a configuration takes it apart. */
+class DefinedHook implements Hook {
+  readonly [HOOK] = true as const;
+}
+
+/**
+ * A hook, for `hooks` of the configuration (and then by its name in `middleware`).
+ *
+ * @example
+ * ```ts
+ * const tenant = defineHook({
+ *   reads: { claims: ["tenant"] },
+ *   onRequest(ctx) {
+ *     const tenant = ctx.claim("tenant");
+ *     if (tenant === undefined) return ctx.json({ error: "no tenant" }, 403);
+ *     ctx.request.headers.set("x-tenant", tenant);
+ *   },
+ * });
+ * ```
+ */
+export function defineHook<
+  P extends string = string,
+  const M extends BodyMode | undefined = undefined,
+  const R extends BodyMode | undefined = undefined,
+  S extends object = Record<string, unknown>,
+>(hook: HookInput<P, M, R, S>): Hook {
+  return Object.assign(new DefinedHook(), hook);
+}
+
+/**
+ * A hook with options, checked by a schema where a configuration uses it: `{ type: "name", config: { … } }`. What an npm package with a hook
+ * for users of JSON or YAML exports as its default.
+ */
+export function defineHookFactory<O = unknown>(
+  create: (options: O) => Hook,
+  options?: OptionsSchema<O>,
+): HookFactory<O> {
+  return { [FACTORY]: true, create, options };
+}
+
+/** Functions of a route with the types of its path. */
+export interface RouteHandlers<P extends string> {
+  onRequest?(ctx: RequestContext<P>): HookResult | Promise<HookResult>;
+  onResponse?(ctx: ResponseContext<P>): HookResult | Promise<HookResult>;
+  onError?(ctx: ErrorContext<P>): HookResult | Promise<HookResult>;
+  onLog?(ctx: LogContext<P>): void | Promise<void>;
+}
+
+/**
+ * A route whose functions know its path: `ctx.params.id` exists under `/users/:id`, and a misspelt one does not compile.
+ *
+ * @example
+ * ```ts
+ * defineRoute({
+ *   path: "/users/:id",
+ *   upstream: "api",
+ *   onRequest(ctx) {
+ *     ctx.request.headers.set("x-user", ctx.params.id);
+ *   },
+ * });
+ * ```
+ */
+export function defineRoute<const P extends string, const T extends object>(
+  route: { path: P } & RouteHandlers<P> & T,
+): { path: P } & T {
+  return route;
+}
+
+/** Whether a value was made by {@link defineHook}. */
+export function isHook(value: unknown): value is Hook & HookInput {
+  return typeof value === "object" && value !== null && (value as { [HOOK]?: unknown })[HOOK] === true;
+}
+
+/** Whether a value was made by {@link defineHookFactory}. */
+export function isHookFactory(value: unknown): value is HookFactory {
+  return typeof value === "object" && value !== null && (value as { [FACTORY]?: unknown })[FACTORY] === true;
+}
