@@ -45,6 +45,11 @@ export declare class NativeGateway {
   drain(): void
   /** Takes a backend (`upstream/host:port`) out of traffic, or back; answers how many endpoints are meant. */
   drainBackend(target: string, on: boolean): number
+  /**
+   * Refuses the token `jti` from now on, on every shard at once and on every Titan that shares its revocations. `exp` is the token's expiry (Unix
+   * seconds), after which it need not be remembered.
+   */
+  revoke(jti: string, exp?: number | undefined | null): void
   /** Cuts every connection and ends. */
   stop(): void
   /** JSON `[{name, address, port}]`. */

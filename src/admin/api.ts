@@ -29,6 +29,17 @@ const ROUTES: Record<string, Handler> = {
   "GET /_admin/config": (gateway) => redact(gateway.config),
   "POST /_admin/explain": async (gateway, request) => gateway.explain((await body(request)) as ExplainRequest),
   "POST /_admin/reload": async (gateway) => ({ generation: await gateway.reload(), file: gateway.file }),
+  "POST /_admin/jwt/revoke": async (gateway, request) => {
+    const { jti, exp } = (await body(request)) as { jti?: unknown; exp?: unknown };
+    if (typeof jti !== "string" || jti === "" || jti.length > 1024) {
+      throw new TitanError("TITAN_USAGE", "jti must be a string of 1 to 1024 characters.");
+    }
+    if (exp !== undefined && !(typeof exp === "number" && Number.isFinite(exp) && exp >= 0)) {
+      throw new TitanError("TITAN_USAGE", "exp must be the token's expiry in Unix seconds.");
+    }
+    gateway.revoke(jti, exp as number | undefined);
+    return { revoked: jti };
+  },
   "POST /_admin/drain": (gateway, _request, url) => {
     const backend = url.searchParams.get("backend");
     if (backend !== null) {
@@ -91,10 +102,15 @@ const SECRET = /secret|token|password|passphrase|private/i;
 /** The configuration without anything that is named like a secret. */
 export function redact(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(redact);
+  // redis://user:password@host
+  if (typeof value === "string") return value.replace(/(:\/\/)[^/@\s]*@/, "$1[redacted]@");
   if (typeof value !== "object" || value === null) return value;
   return Object.fromEntries(
     Object.entries(value).map(([key, inner]) => {
-      const hide = SECRET.test(key) && !/(path|file|name)$/.test(key) && inner !== undefined && inner !== null;
+      const named = SECRET.test(key) && !/(path|file|name)$/.test(key);
+      // An API key and a password's hash, beside the id or name of whose they are.
+      const owned = (key === "key" && "id" in value) || (key === "hash" && "name" in value);
+      const hide = (named || owned) && inner !== undefined && inner !== null;
       return [key, hide ? "[redacted]" : redact(inner)];
     }),
   );

@@ -12,6 +12,7 @@ afterEach(async () => {
 });
 
 const reload = vi.fn(async () => 2);
+const revoke = vi.fn();
 const gateway = {
   state: "running",
   file: "titan.yaml",
@@ -20,6 +21,7 @@ const gateway = {
   status: () => ({ generation: 1 }),
   metrics: async () => ({ contentType: "text/plain", body: "titan_up 1\n" }),
   reload,
+  revoke,
 } as unknown as Gateway;
 
 async function start(metrics: object = {}, token?: string): Promise<number> {
@@ -33,9 +35,16 @@ async function start(metrics: object = {}, token?: string): Promise<number> {
   return server.address().port;
 }
 
-function ask(port: number, path: string, options: { method?: string; headers?: Record<string, string> } = {}) {
+interface Call {
+  method?: string;
+  headers?: Record<string, string>;
+  body?: string;
+}
+
+function ask(port: number, path: string, options: Call = {}) {
   return new Promise<{ status: number; body: string }>((resolve, reject) => {
-    const call = request({ host: "127.0.0.1", port, path, agent: false, ...options }, (response) => {
+    const { body: sent, ...head } = options;
+    const call = request({ host: "127.0.0.1", port, path, agent: false, ...head }, (response) => {
       let body = "";
       response.on("data", (chunk) => {
         body += chunk;
@@ -43,7 +52,7 @@ function ask(port: number, path: string, options: { method?: string; headers?: R
       response.on("end", () => resolve({ status: response.statusCode ?? 0, body }));
     });
     call.on("error", reject);
-    call.end();
+    call.end(sent);
   });
 }
 
@@ -62,6 +71,21 @@ test("a foreign page cannot change anything, nor read by a rebound name", async 
   expect(reload).toHaveBeenCalledOnce();
   expect((await ask(port, "/_admin/status", { headers: { host: "evil.example" } })).status).toBe(403);
   expect((await ask(port, "/_admin/reload")).status, "GET").toBe(405);
+});
+
+test("requirement 35: a token is revoked by its jti", async () => {
+  const port = await start();
+  const post = (body: unknown) =>
+    ask(port, "/_admin/jwt/revoke", { method: "POST", headers: { "x-titan-admin": "1" }, body: JSON.stringify(body) });
+  expect((await post({ jti: "t1", exp: 1_800_000_000 })).status).toBe(200);
+  expect((await post({ jti: "t2" })).status).toBe(200);
+  for (const wrong of [{}, { jti: "" }, { jti: 5 }, { jti: "x", exp: "soon" }, { jti: "x", exp: -1 }]) {
+    expect((await post(wrong)).status, JSON.stringify(wrong)).toBeGreaterThanOrEqual(400);
+  }
+  expect(revoke.mock.calls).toEqual([
+    ["t1", 1_800_000_000],
+    ["t2", undefined],
+  ]);
 });
 
 test("with a token everything needs it", async () => {
@@ -92,10 +116,14 @@ test("the configuration that is shown holds no secret", () => {
     admin: { token: "t" },
     jwt: { keys: [{ secret: "s", public_key_path: "k.pem" }] },
     server: { tls: { key_path: "p", private_key: "k" } },
+    apikey: { keys: [{ id: "a", key: "k", sha256: "5e88" }], users: [{ name: "u", hash: "$2b$" }] },
+    rate_limit: { key: "client_ip", redis: { url: "redis://u:p@h:6379/0" } },
   });
   expect(shown).toEqual({
     admin: { token: "[redacted]" },
     jwt: { keys: [{ secret: "[redacted]", public_key_path: "k.pem" }] },
     server: { tls: { key_path: "p", private_key: "[redacted]" } },
+    apikey: { keys: [{ id: "a", key: "[redacted]", sha256: "5e88" }], users: [{ name: "u", hash: "[redacted]" }] },
+    rate_limit: { key: "client_ip", redis: { url: "redis://[redacted]@h:6379/0" } },
   });
 });

@@ -191,6 +191,16 @@ export class Gateway extends EventEmitter<GatewayEvents> implements AsyncDisposa
     }
   }
 
+  /**
+   * Refuses a JSON Web Token from now on: on every worker at once, and on every Titan that shares its revocations through Redis.
+   *
+   * @param jti - the token's `jti`
+   * @param exp - the token's `exp` in Unix seconds, after which the revocation is forgotten; without it, it is kept
+   */
+  revoke(jti: string, exp?: number): void {
+    this.#running().revoke(jti, exp);
+  }
+
   /** The routing table. */
   routes(): RouteRow[] {
     return routeRows(this.#configuration().native);

@@ -248,6 +248,56 @@ export const FAMILIES: readonly Family[] = [
       simple(gauges.certificates, ({ path, serial, not_after }) => [{ path, serial }, not_after]),
   },
   {
+    name: "titan_jwt_cache_total",
+    type: "counter",
+    help: "Tokens, by whether they had been verified before.",
+    *samples({ gauges }) {
+      for (const { policy, cache_hits, cache_misses } of gauges.tokens) {
+        yield { labels: { policy, result: "hit" }, value: cache_hits };
+        yield { labels: { policy, result: "miss" }, value: cache_misses };
+      }
+    },
+  },
+  {
+    name: "titan_jwks_healthy",
+    type: "gauge",
+    help: "Whether a key set's last fetch was good.",
+    *samples({ gauges }) {
+      for (const { policy, keys } of gauges.tokens) {
+        if (keys) yield { labels: { policy }, value: Number(keys.healthy) };
+      }
+    },
+  },
+  {
+    name: "titan_jwks_fetches_total",
+    type: "counter",
+    help: "Fetches of a key set, by how they ended.",
+    *samples({ gauges }) {
+      for (const { policy, keys } of gauges.tokens) {
+        if (!keys) continue;
+        yield { labels: { policy, result: "ok" }, value: keys.fetches - keys.failures };
+        yield { labels: { policy, result: "failed" }, value: keys.failures };
+      }
+    },
+  },
+  {
+    name: "titan_store_up",
+    type: "gauge",
+    help: "Whether a Redis server is in use.",
+    samples: ({ gauges }) => simple(gauges.stores, ({ store, up }) => [{ store }, Number(up)]),
+  },
+  {
+    name: "titan_store_requests_total",
+    type: "counter",
+    help: "Questions to a Redis server, by whether they were answered in time.",
+    *samples({ gauges }) {
+      for (const { store, asked, failed } of gauges.stores) {
+        yield { labels: { store, result: "ok" }, value: asked - failed };
+        yield { labels: { store, result: "failed" }, value: failed };
+      }
+    },
+  },
+  {
     name: "titan_access_log_lines_total",
     type: "counter",
     help: "Access log lines, by what became of them.",

@@ -55,6 +55,11 @@ const scrape: Scrape = {
       },
     ],
     certificates: [],
+    stores: [{ store: "127.0.0.1:6379", up: true, asked: 5, failed: 2 }],
+    tokens: [
+      { policy: "auth", cache_hits: 9, cache_misses: 1, keys: { healthy: false, fetches: 3, failures: 2 } },
+      { policy: "static", cache_hits: 0, cache_misses: 0, keys: null },
+    ],
   },
 };
 
@@ -79,6 +84,11 @@ test("the data plane's snapshot becomes Prometheus text", async () => {
     'titan_request_duration_seconds_count{route="api"} 4',
     'titan_tunnels_open{route="api"} 2',
     'titan_policy_rejections_total{policy="odd\\"name"} 2',
+    'titan_jwt_cache_total{policy="auth",result="hit"} 9',
+    'titan_jwks_healthy{policy="auth"} 0',
+    'titan_jwks_fetches_total{policy="auth",result="ok"} 1',
+    'titan_store_up{store="127.0.0.1:6379"} 1',
+    'titan_store_requests_total{store="127.0.0.1:6379",result="failed"} 2',
     'titan_connections_refused_total{listener="http",reason="limit"} 1',
     'titan_errors_total{stage="no_route"} 7',
     'titan_backend_healthy{upstream="api",backend="127.0.0.1:1"} 0',

@@ -48,6 +48,13 @@ export interface Scrape {
       waiting: number;
     }[];
     certificates: { path: string; subject: string; serial: string; not_after: number }[];
+    stores: { store: string; up: boolean; asked: number; failed: number }[];
+    tokens: {
+      policy: string;
+      cache_hits: number;
+      cache_misses: number;
+      keys: { healthy: boolean; fetches: number; failures: number } | null;
+    }[];
   };
 }
 

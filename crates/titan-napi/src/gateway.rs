@@ -159,6 +159,15 @@ impl NativeGateway {
         Ok(u32::try_from(meant).unwrap_or(u32::MAX))
     }
 
+    /// Refuses the token `jti` from now on, on every shard at once and on every Titan that shares its revocations. `exp` is the token's expiry (Unix
+    /// seconds), after which it need not be remembered.
+    #[napi(catch_unwind)]
+    pub fn revoke(&self, jti: String, exp: Option<f64>) -> Result<()> {
+        let exp = exp.filter(|exp| *exp >= 0.0).map(|exp| exp as u64);
+        self.running()?.revoke(&jti, exp);
+        Ok(())
+    }
+
     /// Cuts every connection and ends.
     #[napi(catch_unwind)]
     pub fn stop(&self) {

@@ -79,6 +79,8 @@ impl Gateway {
             listeners: listeners.collect(),
             backends: backends.collect(),
             certificates: certificates.collect(),
+            stores: self.inner.services.policy.stores.states(),
+            tokens: state.snapshot.policies.tokens(),
         };
         drop(state);
         self.inner.services.metrics.json(&gauges)

@@ -17,7 +17,7 @@ use std::sync::{Arc, LazyLock};
 
 use parking_lot::Mutex;
 
-pub use scrape::{BackendGauge, Breaker, Gauges, ListenerGauge};
+pub use scrape::{BackendGauge, Breaker, Gauges, KeySetGauge, ListenerGauge, TokenGauge};
 pub use series::{Close, Done, HookOutcome, Refusal, Shard, Try};
 pub use table::Id;
 

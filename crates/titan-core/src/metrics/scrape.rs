@@ -13,7 +13,7 @@
 //!               "latency": […], "latency_sum_us": 0 }],
 //!   "errors": { "no_route": 3 },
 //!   "access_log": { "written": 0, "dropped": 0, "errors": 0 },
-//!   "gauges": { "generation": 1, "draining": false, "listeners": […], "backends": […], "certificates": […] } }
+//!   "gauges": { "generation": 1, "draining": false, "listeners": […], "backends": […], "certificates": […], "stores": […], "tokens": […] } }
 //! ```
 //!
 //! The route, upstream … with the name `""` holds what belongs to none (`no route matched`). Buckets are not cumulative.
@@ -25,6 +25,7 @@ use serde::Serialize;
 use super::cells::{BOUNDS_US, Counter, Histogram};
 use super::series::Shard;
 use super::{Registry, access_log};
+use crate::store::StoreState;
 use crate::tls::CertificateInfo;
 
 /// What is true now and is not counted: the gateway gathers it for a scrape.
@@ -40,6 +41,34 @@ pub struct Gauges {
     pub backends: Vec<BackendGauge>,
     /// Certificates in use.
     pub certificates: Vec<CertificateInfo>,
+    /// Redis servers.
+    pub stores: Vec<StoreState>,
+    /// Policies that verify tokens.
+    pub tokens: Vec<TokenGauge>,
+}
+
+/// A policy that verifies tokens, now.
+#[derive(Debug, Serialize)]
+pub struct TokenGauge {
+    /// Its name.
+    pub policy: String,
+    /// Tokens found verified already.
+    pub cache_hits: u64,
+    /// Tokens that were verified anew.
+    pub cache_misses: u64,
+    /// Its key set, where it has one.
+    pub keys: Option<KeySetGauge>,
+}
+
+/// A key set now.
+#[derive(Debug, Serialize)]
+pub struct KeySetGauge {
+    /// Whether the last fetch was good.
+    pub healthy: bool,
+    /// Fetches.
+    pub fetches: u64,
+    /// Of those, failed.
+    pub failures: u64,
 }
 
 /// A listener now.

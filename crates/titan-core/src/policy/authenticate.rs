@@ -10,7 +10,7 @@ use crate::auth::basic::{self, Credential, Quick, Users};
 use crate::auth::jwt::{self, Verdict, Verifier};
 use crate::auth::{Identity, Mtls, api_key, unix_now};
 use crate::http::answer::Answer;
-use crate::metrics::{self, Id};
+use crate::metrics::{self, Id, KeySetGauge, TokenGauge};
 
 /// An authentication policy.
 #[derive(Debug)]
@@ -124,6 +124,18 @@ impl Authenticate {
             }
             Decision::Absent | Decision::Wait(_) => None,
         }
+    }
+
+    /// State of its verifiers.
+    pub(super) fn tokens(&self, name: &str) -> impl Iterator<Item = TokenGauge> {
+        self.methods.iter().filter_map(|m| if let Method::Jwt { verifier, .. } = m { Some(verifier) } else { None }).map(|verifier| {
+            let (cache_hits, cache_misses) = verifier.cache_counts();
+            let keys = verifier.provider().map(|provider| {
+                let (fetches, failures) = provider.counts();
+                KeySetGauge { healthy: provider.healthy(), fetches, failures }
+            });
+            TokenGauge { policy: name.into(), cache_hits, cache_misses, keys }
+        })
     }
 
     fn refuse(&self, cx: &RequestCx<'_>, reason: Option<&str>) -> Answer {

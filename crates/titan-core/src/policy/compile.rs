@@ -17,6 +17,7 @@ use crate::body::BodyPlan;
 use crate::config::raw::PolicyKind;
 use crate::config::{Issue, raw};
 use crate::hook::Hook;
+use crate::metrics::TokenGauge;
 
 /// The compiled policies of one configuration, in its order.
 #[derive(Debug, Clone, Default)]
@@ -59,6 +60,13 @@ impl Policies {
         let mut steps: Vec<_> = heads.chain(bodies).collect();
         steps.sort_by_key(|s| s.0);
         steps.into_iter().map(|(_, name, kind)| (name, kind)).collect()
+    }
+
+    /// State of every policy that verifies tokens.
+    pub fn tokens(&self) -> Vec<TokenGauge> {
+        let steps = self.list.iter().flat_map(|policy| policy.steps.iter().map(|step| (&*policy.raw.name, step)));
+        let verifiers = steps.filter_map(|(name, step)| if let Step::Authenticate(p) = step { Some((name, p)) } else { None });
+        verifiers.flat_map(|(name, policy)| policy.tokens(name)).collect()
     }
 
     fn taken(&self, indices: &[usize]) -> SmallVec<[&Compiled; 8]> {
@@ -125,7 +133,7 @@ impl Compiler<'_> {
                 let before = before.and_then(|c| c.steps.iter().find_map(|s| if let Step::Concurrency(p) = s { Some(&**p) } else { None }));
                 smallvec![Step::Concurrency(Arc::new(Concurrency::compile(name, raw, before, rejected, issues)))]
             }
-            PolicyKind::Cors(raw) => smallvec![Step::Cors(Arc::new(Cors::compile(name, raw, issues)))],
+            PolicyKind::Cors(raw) => smallvec![Step::Cors(Arc::new(Cors::compile(name, raw, rejected, issues)))],
             PolicyKind::Hook(raw) => smallvec![Step::Hook(Arc::new(Hook::compile(name, raw, issues)))],
             PolicyKind::Headers(raw) => smallvec![Step::Headers(Arc::new(Headers::compile(name, raw, issues)))],
             PolicyKind::Auth(raw) => {

@@ -10,6 +10,7 @@ use crate::http::answer::Answer;
 use crate::http::head::HeaderId;
 use crate::http::ops::HeaderOps;
 use crate::http::token::is_token;
+use crate::metrics::{self, Id};
 
 /// A CORS policy.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ pub(super) struct Cors {
     exposed: Box<[u8]>,
     credentials: bool,
     max_age: Box<[u8]>,
+    rejected: Id,
 }
 
 /// `https://*.example.com:8443`: what comes before the star, and what after.
@@ -37,7 +39,7 @@ struct Wildcard {
 }
 
 impl Cors {
-    pub(super) fn compile(name: &str, raw: &raw::Cors, issues: &mut Vec<Issue>) -> Self {
+    pub(super) fn compile(name: &str, raw: &raw::Cors, rejected: Id, issues: &mut Vec<Issue>) -> Self {
         let mut wrong = |field: String, message: String| issues.push(Issue::new(format!("{name}.{field}"), message));
         let mut any_origin = false;
         let (mut exact, mut wildcards, mut patterns) = (Vec::new(), Vec::new(), Vec::new());
@@ -102,6 +104,7 @@ impl Cors {
             exposed: joined(&raw.exposed_headers),
             credentials: raw.allow_credentials,
             max_age: raw.max_age.to_string().into_bytes().into(),
+            rejected,
         }
     }
 
@@ -120,6 +123,7 @@ impl Cors {
         } else {
             return Some(self.preflight(method, asked));
         };
+        metrics::with(|shard| shard.limited(self.rejected));
         Some(Answer::error(403, "cors_refused", refusal, "cors", cx.req.request_id, head))
     }
 

@@ -223,7 +223,9 @@ fn tell(store: &Store, events: &Option<Events>, was_up: &mut bool, up: bool) {
 
 /// Stores in use, one for each URL.
 #[derive(Clone, Default)]
-pub struct Stores(Arc<Mutex<Vec<(String, Weak<Store>)>>>);
+pub struct Stores(Arc<Mutex<Vec<Known>>>);
+
+type Known = (String, Weak<Store>);
 
 impl Stores {
     /// The store of a URL: the one in use, else a new one.
