@@ -91,6 +91,10 @@ test("requirement 35: a token is revoked by its jti", async () => {
 test("with a token everything needs it", async () => {
   const port = await start({}, "s3cret");
   expect((await ask(port, "/metrics")).status).toBe(401);
+  expect((await ask(port, "/_admin/status")).status).toBe(401);
+  const page = await ask(port, "/");
+  expect(page.status, "the dashboard holds nothing and asks for the token").toBe(200);
+  expect(page.body).toContain("Admin token");
   expect((await ask(port, "/metrics", { headers: { authorization: "Bearer wrong" } })).status).toBe(401);
   expect((await ask(port, "/metrics", { headers: { authorization: "Bearer s3cret" } })).status).toBe(200);
 });

@@ -5,6 +5,7 @@ import type { Config } from "../config/index.ts";
 import { messageOf, TitanError } from "../errors.ts";
 import type { Gateway } from "../gateway/gateway.ts";
 import { type Reply, route } from "./api.ts";
+import { DASHBOARD, DASHBOARD_HEADERS } from "./dashboard.ts";
 
 /**
  * The admin listener: metrics for a scraper, state and control for an operator. On loopback it is open to this machine's users; bound
@@ -67,7 +68,7 @@ export class AdminServer {
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const reply = this.#allowed(request) ?? (await this.#page(request));
+    const reply = dashboard(request) ?? this.#allowed(request) ?? (await this.#page(request));
     response.writeHead(reply.status, {
       "cache-control": "no-store",
       "content-type": reply.contentType,
@@ -106,6 +107,12 @@ export class AdminServer {
       body: '{"error":"forbidden","message":"Without admin.token the admin listener answers to localhost only."}\n',
     };
   }
+}
+
+/** The page itself is the same for everyone and says nothing; what it asks for needs the token. */
+function dashboard(request: IncomingMessage): Reply | undefined {
+  if (request.url !== "/" || (request.method !== "GET" && request.method !== "HEAD")) return undefined;
+  return { status: 200, contentType: "text/html; charset=utf-8", headers: DASHBOARD_HEADERS, body: DASHBOARD };
 }
 
 const loopback = new BlockList();

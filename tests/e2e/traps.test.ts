@@ -1,4 +1,5 @@
 /** Traps that earlier gateways of this kind fell into. */
+import { createHmac } from "node:crypto";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -137,6 +138,34 @@ test("a token in a URL is not in the access log", async () => {
   expect(answer.body, "what goes upstream is whole").toContain("s3cret-in-url");
   await expect.poll(() => titan?.output()).toContain('"page=2'.slice(1));
   expect(titan?.output()).not.toContain("s3cret");
+});
+
+test("a revoked token is refused by every worker at once", async () => {
+  const secret = "a-secret-of-thirty-two-bytes-long";
+  const encode = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const payload = { sub: "me", jti: "token-1", exp: Math.floor(Date.now() / 1000) + 600 };
+  const signed = `${encode({ alg: "HS256", typ: "JWT" })}.${encode(payload)}`;
+  const token = `${signed}.${createHmac("sha256", secret).update(signed).digest("base64url")}`;
+  const port = await start({
+    server: { workers: 2 },
+    upstreams: up(),
+    routes: [{ path: "/*", upstream: "up", middleware: ["tokens"] }],
+    named_middleware: {
+      tokens: {
+        type: "jwt",
+        config: { keys: [{ algorithm: "HS256", secret: Buffer.from(secret).toString("base64") }] },
+      },
+    },
+  });
+  const headers = { Authorization: `Bearer ${token}` };
+  expect(count(await statuses(port, "/x", 10, headers), 200)).toBe(10);
+  const revoked = await fetch(`http://127.0.0.1:${titan?.adminPort}/_admin/jwt/revoke`, {
+    method: "POST",
+    headers: { "x-titan-admin": "1" },
+    body: JSON.stringify({ jti: "token-1", exp: payload.exp }),
+  });
+  expect(revoked.status).toBe(200);
+  expect(count(await statuses(port, "/x", 10, headers), 401)).toBe(10);
 });
 
 test("an unknown key is said, and is an error where it would fail open", async () => {
