@@ -35,6 +35,23 @@ describe("lowering", () => {
     await expect(`${JSON.stringify(native, null, 1)}\n`).toMatchFileSnapshot("fixtures/native.json");
   });
 
+  it("gives a split its conditions and its key", async () => {
+    const canary = { upstream: "api", weight: 0, headers: { "X-Beta": "1" }, cookies: [{ name: "beta" }] };
+    const route = { path: "/*", upstreams: [{ upstream: "api" }, canary], split_by: "header:X-User" };
+    const { native, issues } = await lowered({ routes: [route] });
+    expect(issues).toEqual([]);
+    expect(native.routes[0]?.action).toEqual({
+      type: "proxy",
+      targets: [
+        { upstream: "api", weight: 1 },
+        { upstream: "api", weight: 0, headers: [{ name: "x-beta", exact: "1" }], cookies: [{ name: "beta" }] },
+      ],
+      split_by: { from: "header", name: "x-user" },
+    });
+    const bad = await resolveConfig({ upstreams, routes: [{ ...route, split_by: "path" }] }, { env: {} });
+    expect(bad.ok).toBe(false);
+  });
+
   it("is not changed by resolving twice: the resolved form can be read again", async () => {
     const input = parse(readFileSync(join(fixtures, "everything.yaml"), "utf8"));
     const once = await resolveConfig(input, { env: {}, cwd: "/etc/titan" });

@@ -9,6 +9,7 @@ import type { MiddlewareTable, Slots, Use } from "./middleware.ts";
 type Route = OutputOf<typeof route>;
 type Transform = OutputOf<typeof transform>;
 type Conditions = NonNullable<Route["headers"]>;
+type Target = NonNullable<Route["upstreams"]>[number];
 
 /** Slots whose policies can be global; in no particular order, the data plane decides when each runs. */
 const POLICY_SLOTS = [
@@ -164,6 +165,13 @@ function conditions(given: Conditions | undefined, lowerCase: boolean): Json[] {
   return Object.entries(given).map(([key, value]) => ({ name: name(key), exact: value }));
 }
 
+/** `header:x-user` → what the data plane hashes. */
+function splitKey(text: string | undefined): Json | undefined {
+  if (text === undefined) return undefined;
+  const [from, name] = text.split(":", 2);
+  return from === "header" ? { from, name: name?.toLowerCase() } : compact({ from, name });
+}
+
 function action(cx: Lowering, item: Route, slots: Slots, path: Path, upstreams: ReadonlySet<string>): Json {
   if (item.redirect) return { type: "redirect", status: item.redirect.status, location: item.redirect.location };
   if (item.respond)
@@ -177,7 +185,7 @@ function action(cx: Lowering, item: Route, slots: Slots, path: Path, upstreams: 
     cx.error("missing", path, '"upstream" is missing (or "upstreams", "redirect", "respond")');
     return {};
   }
-  const targets = item.upstreams ?? [{ upstream: item.upstream ?? "", weight: 1 }];
+  const targets: Target[] = item.upstreams ?? [{ upstream: item.upstream ?? "", weight: 1 }];
   for (const [i, target] of targets.entries()) {
     if (!upstreams.has(target.upstream))
       cx.unknownName(
@@ -189,8 +197,16 @@ function action(cx: Lowering, item: Route, slots: Slots, path: Path, upstreams: 
   }
   if (targets.every((target) => target.weight === 0))
     cx.error("out_of_range", [...path, "upstreams"], "every weight is 0: give one of them a share");
+  const lowered = targets.map(({ upstream, weight, ...target }: Target) =>
+    compact({
+      upstream,
+      weight,
+      headers: target.headers && conditions(target.headers, true),
+      cookies: target.cookies && conditions(target.cookies, false),
+    }),
+  );
   const rewritten = rewrite(cx, item, slots.uses.get("transform"), path);
-  return rewritten ? { type: "proxy", targets, rewrite: rewritten } : { type: "proxy", targets };
+  return compact({ type: "proxy", targets: lowered, split_by: splitKey(item.split_by), rewrite: rewritten });
 }
 
 function rewrite(cx: Lowering, item: Route, use: Use | undefined, path: Path): Json | undefined {

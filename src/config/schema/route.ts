@@ -36,7 +36,13 @@ const conditions = either("an object or a list", {
 const target = object(
   {
     upstream: string({ min: 1, max: 64 }).doc("Name of an upstream."),
-    weight: integer({ min: 0, max: 65_535 }).default(1).doc("Share of the traffic; 0 = none."),
+    weight: integer({ min: 0, max: 65_535 })
+      .default(1)
+      .doc("Share of the traffic that no target's conditions claim; 0 = only by its conditions."),
+    headers: conditions
+      .optional()
+      .doc("The target takes every request whose headers match, before weights are looked at; as a route's `headers`."),
+    cookies: conditions.optional().doc("Likewise for cookies; with both, both must match."),
   },
   { title: "Target" },
 );
@@ -137,6 +143,18 @@ export const route = object(
     upstreams: list(target, { min: 1, max: 100 })
       .optional()
       .doc("Several upstreams by weight (canary), instead of `upstream`."),
+    split_by: string({
+      max: 270,
+      check: (text) =>
+        text === "ip" || /^(header|cookie):[^\s:]+$/.test(text)
+          ? undefined
+          : 'must be "ip", "header:NAME" or "cookie:NAME"',
+    })
+      .optional()
+      .doc(
+        "With `upstreams`: `ip`, `header:NAME` or `cookie:NAME` binds what has the same address or value to one of them; default " +
+          "each request by itself.",
+      ),
     redirect: redirect.optional().doc("Answer with a redirect."),
     respond: respond.optional().doc("Answer with a fixed response."),
     rewrite_path: path().optional().doc("Whole new path; `:param` and `*` of the pattern are filled in."),

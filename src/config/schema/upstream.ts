@@ -274,7 +274,10 @@ export const upstream = object(
       .doc("Tries after the first. Only what is safe to repeat is repeated; see `retry`."),
     retry_timeout: duration("ms")
       .default(1000)
-      .doc("A retry begins only within this time of the first try. 0 = no limit."),
+      .doc(
+        "What a backend may have processed is sent again only within this time of the first try; a failure to connect is always " +
+          "followed by another try. 0 = no limit.",
+      ),
     retry: retry.default({}).doc("What is repeated, and how."),
     pool_size: integer({ min: 0, max: 100_000 })
       .default(100)

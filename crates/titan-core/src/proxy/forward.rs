@@ -52,6 +52,7 @@ pub async fn forward<D: Downstream>(
     let mut tried = SmallVec::<[u64; 4]>::new();
     let mut transfer = Transfer::new(down, x.held, if retry.max == 0 { 0 } else { retry.max_body });
     let mut refresh = false;
+    let late = after(retry.within);
     let backend = x.kit.policy.rewrite().and_then(|rewrite| rewrite.backend.clone());
     if retry.max != 0 {
         upstream.budget.request(clock::now());
@@ -66,6 +67,7 @@ pub async fn forward<D: Downstream>(
                 let status = status_of(x);
                 if !(retry.statuses.contains(&status)
                     && may_repeat(x.head(), upstream)
+                    && clock::now() < late
                     && may_retry(x, upstream, &transfer, tried.len(), false))
                 {
                     return Ok(Answered { leg, transfer, picked });
@@ -89,7 +91,8 @@ pub async fn forward<D: Downstream>(
             // Where nothing was sent and another backend is left, a retry adds no load to anybody: the budget is not asked, or one dead
             // backend of two would use it up.
             let free = error.retry == RetrySafety::Unsent && upstream.has_other(&[tried.as_slice(), &[endpoint.id]].concat());
-            if !safe || !may_retry(x, upstream, &transfer, tried.len(), free) {
+            let in_time = error.retry == RetrySafety::Unsent || clock::now() < late;
+            if !safe || !in_time || !may_retry(x, upstream, &transfer, tried.len(), free) {
                 return Err(error);
             }
         }

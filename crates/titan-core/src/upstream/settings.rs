@@ -36,6 +36,8 @@ pub enum HostRule {
 pub struct Retry {
     /// Tries after the first.
     pub max: u32,
+    /// What may have been processed is sent again only within this time of the first try.
+    pub within: Option<Duration>,
     /// Time of one try until its head arrived.
     pub try_timeout: Option<Duration>,
     /// Statuses of idempotent requests that are tried again.

@@ -51,8 +51,6 @@ fn one(
     let mut issue = |field: &str, message: String| issues.push(Issue::new(format!("{place}.{field}"), message));
     if raw.backends.is_empty() {
         issue("backends", "at least one backend is needed".into());
-    } else if raw.backends.iter().all(|b| b.weight == 0) {
-        issue("backends", "every backend has weight 0, so none takes traffic".into());
     }
     for (at, backend) in raw.backends.iter().enumerate() {
         if let Err(message) = host(&backend.host) {
@@ -240,6 +238,7 @@ fn settings(raw: &raw::Upstream, balance: Balance, tls: Option<Arc<rustls::Clien
         },
         retry: Retry {
             max: raw.retry.max,
+            within: limit(raw.retry.within_ms),
             try_timeout: limit(raw.retry.try_timeout_ms),
             statuses: raw.retry.statuses.clone(),
             non_idempotent: raw.retry.non_idempotent,

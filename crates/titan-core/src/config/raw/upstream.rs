@@ -272,7 +272,8 @@ impl Default for CircuitBreaker {
 pub struct Retry {
     /// Tries after the first.
     pub max: u32,
-    /// A retry begins only within this time of the first try. 0 = no limit.
+    /// What may have been processed is sent again only within this time of the first try; a failure to connect is always followed by
+    /// another try. 0 = no limit.
     pub within_ms: u64,
     /// Time of one try until its head arrived. 0 = no own limit.
     pub try_timeout_ms: u64,
