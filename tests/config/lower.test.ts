@@ -36,7 +36,7 @@ describe("lowering", () => {
   });
 
   it("gives a split its conditions and its key", async () => {
-    const canary = { upstream: "api", weight: 0, headers: { "X-Beta": "1" }, cookies: [{ name: "beta" }] };
+    const canary = { upstream: "api", weight: 0, headers: { "X-Beta": "1" }, cookies: { beta: "yes" } };
     const route = { path: "/*", upstreams: [{ upstream: "api" }, canary], split_by: "header:X-User" };
     const { native, issues } = await lowered({ routes: [route] });
     expect(issues).toEqual([]);
@@ -44,7 +44,12 @@ describe("lowering", () => {
       type: "proxy",
       targets: [
         { upstream: "api", weight: 1 },
-        { upstream: "api", weight: 0, headers: [{ name: "x-beta", exact: "1" }], cookies: [{ name: "beta" }] },
+        {
+          upstream: "api",
+          weight: 0,
+          headers: [{ name: "x-beta", exact: "1" }],
+          cookies: [{ name: "beta", exact: "yes" }],
+        },
       ],
       split_by: { from: "header", name: "x-user" },
     });

@@ -39,10 +39,12 @@ const target = object(
     weight: integer({ min: 0, max: 65_535 })
       .default(1)
       .doc("Share of the traffic that no target's conditions claim; 0 = only by its conditions."),
-    headers: conditions
+    headers: map(string({ max: 8192 }), { max: 50 })
       .optional()
-      .doc("The target takes every request whose headers match, before weights are looked at; as a route's `headers`."),
-    cookies: conditions.optional().doc("Likewise for cookies; with both, both must match."),
+      .doc('The target takes every request with these headers, before weights are looked at: `{"X-Beta": "1"}`.'),
+    cookies: map(string({ max: 8192 }), { max: 50 })
+      .optional()
+      .doc("Likewise for cookies; with both, both must match."),
   },
   { title: "Target" },
 );
