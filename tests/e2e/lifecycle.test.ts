@@ -280,6 +280,38 @@ test("systemd: READY, RELOADING, STOPPING by the notification socket", async () 
   listener.kill();
 });
 
+test("systemd: a socket that was handed over is used, so that its port can be privileged and is never closed", async () => {
+  if (spawnSync("python3", ["--version"]).status !== 0) {
+    console.warn("SKIPPED: python3 is needed to hand over a socket");
+    return;
+  }
+  const port = await freePort();
+  const file = join(runtime, "inherited.json");
+  const config = { ...to(one), metrics: { enabled: false }, server: { host: "127.0.0.1", port, workers: 1 } };
+  writeFileSync(file, JSON.stringify(config));
+  // The parent of a service: binds, and becomes Titan with the socket as descriptor 3.
+  const script = `import os,socket,sys
+s=socket.socket(); s.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEADDR,1); s.bind(('127.0.0.1',int(sys.argv[1]))); s.listen(64)
+os.dup2(s.fileno(),3,inheritable=True)
+os.environ.update(LISTEN_PID=str(os.getpid()),LISTEN_FDS='1')
+os.execvp(sys.argv[2],sys.argv[2:])`;
+  const command = [process.execPath, MAIN, "serve", "--config", file];
+  const child = spawn("python3", ["-c", script, String(port), ...command], {
+    env: { ...process.env, TITAN_RUNTIME_DIR: runtime },
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  let said = "";
+  child.stderr.on("data", (data) => {
+    said += data;
+  });
+  const exited = new Promise((done) => child.once("exit", done));
+  // The port accepts from the beginning; what came before Titan was ready is answered by it.
+  await until(async () => (await text(`http://127.0.0.1:${port}/`).catch(() => "")).includes("one"), 15_000);
+  expect(said).not.toContain("TITAN_LISTEN");
+  child.kill("SIGTERM");
+  expect(await exited).toBe(0);
+});
+
 function get(port: number, path: string, agent: Agent): Promise<{ status: number; body: string }> {
   return new Promise((done, failed) => {
     const call = request({ host: "127.0.0.1", port, path, agent }, (response) => {
