@@ -2,7 +2,8 @@
 //!
 //! No header map is built. A lookup of a known header compares one byte a field; any other name compares lengths first.
 
-use smallvec::SmallVec;
+use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
 
 /// A range of a head's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -161,8 +162,77 @@ impl HeaderId {
     }
 }
 
-/// Field lines in order of arrival.
-pub type Fields = SmallVec<[Field; 24]>;
+/// Field lines in order of arrival: a list whose memory the thread uses again for its next head. It lies outside the head, so that heads are
+/// small and cheap to move.
+#[derive(Debug)]
+pub struct Fields(Vec<Field>);
+
+/// Lists kept, and the largest that is.
+const SPARE_LISTS: usize = 256;
+const SPARE_FIELDS: usize = 128;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Vec<Field>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Fields {
+    /// An empty list.
+    pub fn new() -> Self {
+        Self(SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten().unwrap_or_else(|| Vec::with_capacity(24)))
+    }
+}
+
+impl FromIterator<Field> for Fields {
+    fn from_iter<I: IntoIterator<Item = Field>>(fields: I) -> Self {
+        let mut list = Self::new();
+        list.extend(fields);
+        list
+    }
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Fields {
+    fn drop(&mut self) {
+        let mut list = std::mem::take(&mut self.0);
+        if (1..=SPARE_FIELDS).contains(&list.capacity()) {
+            list.clear();
+            let _ = SPARE.try_with(|spare| {
+                let mut spare = spare.borrow_mut();
+                if spare.len() < SPARE_LISTS {
+                    spare.push(list);
+                }
+            });
+        }
+    }
+}
+
+impl<'a> IntoIterator for &'a Fields {
+    type Item = &'a Field;
+    type IntoIter = std::slice::Iter<'a, Field>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+impl Deref for Fields {
+    type Target = Vec<Field>;
+
+    fn deref(&self) -> &Vec<Field> {
+        &self.0
+    }
+}
+
+impl DerefMut for Fields {
+    fn deref_mut(&mut self) -> &mut Vec<Field> {
+        &mut self.0
+    }
+}
 
 /// Head of a request. Owns the bytes it points into.
 #[derive(Debug)]

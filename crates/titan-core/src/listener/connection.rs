@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::h1::Served;
 use super::h1_downstream::H1;
 use super::port::{Place, Port};
 use super::{h1, h2};
@@ -68,11 +69,11 @@ fn client(peer: SocketAddr, local: SocketAddr, tls: Option<Arc<crate::http::clie
 }
 
 async fn plain(seat: Seat, stream: TcpStream, client: ClientInfo, http2: bool) {
-    let conn = H1::new(stream, seat.local.clone(), seat.port.clone(), client, reset_on_close);
-    match h1::serve(conn, http2).await {
-        Ok(why) => seat.close(why),
+    let mut conn = H1::new(stream, seat.local.clone(), seat.port.clone(), client, reset_on_close);
+    match h1::serve(&mut conn, http2).await {
+        Served::Closed(why) => seat.close(why),
         // Boxed: an HTTP/1.1 connection shall not be as large as the other protocol's state.
-        Err(conn) => seat.close(Box::pin(h2::serve(conn)).await),
+        Served::Http2 => seat.close(Box::pin(h2::serve(conn)).await),
     }
 }
 
@@ -105,13 +106,13 @@ async fn handshake(seat: Seat, stream: TcpStream, peer: SocketAddr, address: Soc
 
 async fn secure(seat: Seat, stream: Box<TlsStream<TcpStream>>, client: ClientInfo) {
     let http2 = client.tls.as_ref().is_some_and(|tls| tls.alpn.as_deref() == Some(b"h2"));
-    let conn = H1::new(stream, seat.local.clone(), seat.port.clone(), client, |stream| reset_on_close(stream.get_ref().0));
+    let mut conn = H1::new(stream, seat.local.clone(), seat.port.clone(), client, |stream| reset_on_close(stream.get_ref().0));
     if http2 {
         return seat.close(Box::pin(h2::serve(conn)).await);
     }
-    match h1::serve(conn, false).await {
-        Ok(why) => seat.close(why),
-        Err(_) => seat.close(Close::Error),
+    match h1::serve(&mut conn, false).await {
+        Served::Closed(why) => seat.close(why),
+        Served::Http2 => seat.close(Close::Error),
     }
 }
 

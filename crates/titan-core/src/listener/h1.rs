@@ -35,52 +35,54 @@ pub(super) enum Next {
     Refuse(ProxyError),
 }
 
-/// Serves HTTP/1.1 until the connection ends; gives the connection back where it turns out to speak HTTP/2.
-pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(mut conn: H1<S>, sniff: bool) -> Result<Close, H1<S>> {
-    let mut sniff = sniff;
+/// What became of a connection.
+pub(super) enum Served {
+    /// It has ended.
+    Closed(Close),
+    /// It speaks HTTP/2, whose preface is in its inbox.
+    Http2,
+}
+
+/// Serves HTTP/1.1 until the connection ends, or turns out to speak HTTP/2 where `sniff` says that it may.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(conn: &mut H1<S>, mut sniff: bool) -> Served {
     loop {
-        let kit = match poll_fn(|cx| poll_next(&mut conn, cx, sniff)).await {
+        let kit = match poll_fn(|cx| poll_next(conn, cx, sniff)).await {
             Next::Request(kit) => kit,
-            Next::Http2 => return Err(conn),
-            Next::End(close) => return Ok(close),
+            Next::Http2 => return Served::Http2,
+            Next::End(close) => return Served::Closed(close),
             Next::Refuse(error) => {
                 conn.begin_refusal();
-                let local = conn.local.clone();
-                let started = Instant::now();
-                return Ok(match Recycled::new(proxy::refuse(&local, &mut conn, &error, started)).await {
-                    After::Linger => linger(conn).await,
-                    _ => Close::Error,
-                });
+                let (local, started) = (conn.local.clone(), Instant::now());
+                let after = Recycled::new(proxy::refuse(&local, conn, &error, started)).await;
+                return Served::Closed(if matches!(after, After::Linger) { linger(conn).await } else { Close::Error });
             }
         };
         sniff = false;
         conn.begin(&kit);
         // The exchange's state lives in a recycled block while it runs, so that an idle connection is small.
-        let local = conn.local.clone();
-        let started = conn.started.take().unwrap_or_else(Instant::now);
-        let after = Recycled::new(proxy::exchange(local, &mut conn, kit, started)).await;
-        match after {
-            After::Next if conn.lives_on() => {}
-            After::Next => return Ok(shut(conn).await),
-            After::Close => return Ok(Close::Clean),
-            After::Linger => return Ok(linger(conn).await),
+        let (local, started) = (conn.local.clone(), conn.started.take().unwrap_or_else(Instant::now));
+        let after = Recycled::new(proxy::exchange(local, conn, kit, started)).await;
+        return Served::Closed(match after {
+            After::Next if conn.lives_on() => continue,
+            After::Next => shut(conn).await,
+            After::Close => Close::Clean,
+            After::Linger => linger(conn).await,
             After::Reset => {
                 conn.abort();
-                return Ok(Close::Error);
+                Close::Error
             }
             After::Tunnel(tunnel) => {
-                let early = std::mem::take(&mut conn.inbox);
-                let local = conn.local.clone();
-                let H1 { io, timer, .. } = conn;
-                proxy::run_tunnel(&local, io, early, &timer, tunnel).await;
-                return Ok(Close::Clean);
+                let (local, early) = (conn.local.clone(), std::mem::take(&mut conn.inbox));
+                proxy::run_tunnel(&local, &mut conn.io, early, &conn.timer, tunnel).await;
+                Close::Clean
             }
-        }
+        });
     }
 }
 
 /// Ready with the next request's head, or with the reason why there is none.
 fn poll_next<S: AsyncRead + AsyncWrite + Unpin>(conn: &mut H1<S>, cx: &mut Context<'_>, sniff: bool) -> Poll<Next> {
+    clock::refresh();
     let spec = conn.port.spec();
     let limits = Limits { bytes: spec.max_head, fields: spec.max_headers };
     loop {
@@ -132,7 +134,7 @@ fn poll_next<S: AsyncRead + AsyncWrite + Unpin>(conn: &mut H1<S>, cx: &mut Conte
     if conn.inbox.is_empty() {
         recycle::give(&mut conn.inbox);
         let idle = if conn.idle_since == NEVER {
-            conn.idle_since = clock::now();
+            conn.idle_since = clock::cached();
             conn.idle_since
         } else {
             conn.idle_since
@@ -157,7 +159,7 @@ pub(super) fn first(spec: &super::ListenerSpec) -> Option<Duration> {
 }
 
 /// Ends the connection in order.
-async fn shut<S: AsyncRead + AsyncWrite + Unpin>(mut conn: H1<S>) -> Close {
+async fn shut<S: AsyncRead + AsyncWrite + Unpin>(conn: &mut H1<S>) -> Close {
     if !conn.inbox.is_empty() {
         return linger(conn).await;
     }
@@ -169,7 +171,7 @@ async fn shut<S: AsyncRead + AsyncWrite + Unpin>(mut conn: H1<S>) -> Close {
 
 /// Says that nothing more will come, and reads what the client still sends: closing with unread bytes would reset the connection and
 /// could take the answer away from the client.
-async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut conn: H1<S>) -> Close {
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(conn: &mut H1<S>) -> Close {
     recycle::give(&mut conn.inbox);
     let deadline = after(Some(LINGER));
     let mut left = LINGER_BYTES;
@@ -208,10 +210,11 @@ mod tests {
 
     #[test]
     fn an_idle_plain_connection_is_small() {
-        fn size<F: Future>(_: fn(H1<tokio::net::TcpStream>, bool) -> F) -> usize {
+        use tokio::net::TcpStream;
+        fn size<F: Future>(_: fn(&'static mut H1<TcpStream>, bool) -> F) -> usize {
             size_of::<F>()
         }
-        let bytes = size(serve::<tokio::net::TcpStream>);
+        let bytes = size(serve::<TcpStream>) + size_of::<H1<TcpStream>>();
         assert!(bytes <= 1_024, "the future of an idle connection takes {bytes} bytes");
     }
 }

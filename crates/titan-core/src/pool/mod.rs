@@ -83,7 +83,7 @@ impl Pool {
         if stack.list.len() >= limit {
             stack.list.remove(0);
         }
-        stack.list.push(Idle { connection, since: clock::now() });
+        stack.list.push(Idle { connection, since: clock::cached() });
     }
 
     /// Gives idle connections of an endpoint to requests that wait on other shards.
@@ -108,6 +108,7 @@ impl Pool {
 
     /// Drops what was idle too long or was closed by its backend. Called about once a second.
     pub fn sweep(&mut self) {
+        clock::refresh();
         self.idle.retain(|_, stack| {
             let oldest = stack.oldest();
             stack.list.retain_mut(|idle| idle.since >= oldest && !idle.connection.is_stale());
@@ -143,5 +144,5 @@ impl Stack {
 }
 
 fn oldest(limit: Option<Duration>) -> u64 {
-    limit.map_or(0, |limit| clock::now().saturating_sub(limit.as_millis() as u64))
+    limit.map_or(0, |limit| clock::cached().saturating_sub(limit.as_millis() as u64))
 }

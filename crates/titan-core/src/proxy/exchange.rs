@@ -242,7 +242,7 @@ impl<'l> Exchange<'l> {
     pub fn cut(&self, cut: Cut, late: impl FnOnce() -> ProxyError) -> ProxyError {
         match cut {
             Cut::Gone => gone(),
-            Cut::Late if self.deadline <= clock::now() => out_of_time(),
+            Cut::Late if self.deadline <= clock::cached() => out_of_time(),
             Cut::Late => late(),
         }
     }

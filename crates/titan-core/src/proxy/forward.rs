@@ -55,12 +55,12 @@ pub async fn forward<D: Downstream>(
     let late = after(retry.within);
     let backend = x.kit.policy.rewrite().and_then(|rewrite| rewrite.backend.clone());
     if retry.max != 0 {
-        upstream.budget.request(clock::now());
+        upstream.budget.request(clock::cached());
     }
     loop {
         let input = PickInput { client: x.client.ip, head: x.head(), path: x.path(), exclude: &tried, only: backend.as_deref() };
         let mut picked = upstream.pick(&input).map_err(unavailable)?;
-        let endpoint = picked.endpoint().clone();
+        let endpoint = picked.endpoint().id;
         let result = attempt(x, snapshot, down, route, proxy, upstream, &mut picked, &mut transfer, refresh).await;
         let (error, stale) = match result {
             Ok(leg) => {
@@ -90,14 +90,14 @@ pub async fn forward<D: Downstream>(
             }
             // Where nothing was sent and another backend is left, a retry adds no load to anybody: the budget is not asked, or one dead
             // backend of two would use it up.
-            let free = error.retry == RetrySafety::Unsent && upstream.has_other(&[tried.as_slice(), &[endpoint.id]].concat());
-            let in_time = error.retry == RetrySafety::Unsent || clock::now() < late;
+            let free = error.retry == RetrySafety::Unsent && upstream.has_other(&[tried.as_slice(), &[endpoint]].concat());
+            let in_time = error.retry == RetrySafety::Unsent || clock::cached() < late;
             if !safe || !in_time || !may_retry(x, upstream, &transfer, tried.len(), free) {
                 return Err(error);
             }
         }
         refresh = false;
-        tried.push(endpoint.id);
+        tried.push(endpoint);
         drop(picked);
         x.local.counts.retried(upstream.metric);
         transfer.rewind(down, !x.kit.replay.is_empty());
@@ -106,7 +106,7 @@ pub async fn forward<D: Downstream>(
             continue;
         }
         let pause = retry.pause(tried.len() as u32);
-        match guard(down, x.local, x.deadline, tokio::time::sleep(pause)).await {
+        match guard(down, x.local, x.deadline, Box::pin(tokio::time::sleep(pause))).await {
             Ok(()) => {}
             Err(cut) => return Err(x.cut(cut, out_of_time)),
         }
@@ -139,15 +139,14 @@ async fn attempt<D: Downstream>(
     transfer: &mut Transfer,
     fresh: bool,
 ) -> Result<Leg, Failed> {
-    let endpoint = picked.endpoint().clone();
+    let endpoint = picked.endpoint();
     x.notes.tries += 1;
     x.notes.backend = Some(endpoint.addr);
-    let began = Instant::now();
-    let lane = match lane(x, down, upstream, &endpoint, fresh).await {
+    let lane = match lane(x, down, upstream, endpoint, fresh).await {
         Ok(lane) => lane,
         Err(error) => {
             if matches!(error.kind, ErrorKind::ConnectFailed | ErrorKind::UpstreamTls) {
-                let took = began.elapsed();
+                let took = x.notes.connect.unwrap_or_default();
                 x.local.counts.tried(upstream.metric, Try::ConnectFailed, took);
                 picked.report(Outcome::ConnectFailed, took);
             }
@@ -178,7 +177,7 @@ async fn attempt<D: Downstream>(
     let plan = RequestPlan {
         path: &target.path,
         query: target.query.as_deref(),
-        host: upstream.host_for(&endpoint, x.head().authority_bytes()),
+        host: upstream.host_for(endpoint, x.head().authority_bytes()),
         framing,
         upgrade,
         expect: down.body() != BodyKind::None && !x.held,
@@ -403,16 +402,19 @@ async fn open<D: Downstream>(
     // Boxed: connecting is rare and its state (a TLS handshake's above all) is large.
     match guard(down, local, deadline, Box::pin(connect(ask))).await {
         Ok(connected) => {
-            let connection = connected?;
             let took = began.elapsed();
             x.notes.connect = Some(took);
+            let connection = connected?;
             local.counts.connected(upstream.metric, took);
             Ok(connection)
         }
-        Err(cut) => Err(x.cut(cut, || {
-            let detail = format!("connecting to {} ({}) took too long", endpoint.backend, endpoint.addr);
-            ProxyError::upstream(ErrorKind::ConnectFailed, RetrySafety::Unsent, detail)
-        })),
+        Err(cut) => {
+            x.notes.connect = Some(began.elapsed());
+            Err(x.cut(cut, || {
+                let detail = format!("connecting to {} ({}) took too long", endpoint.backend, endpoint.addr);
+                ProxyError::upstream(ErrorKind::ConnectFailed, RetrySafety::Unsent, detail)
+            }))
+        }
     }
 }
 
@@ -446,13 +448,13 @@ fn may_repeat(head: &RequestHead, upstream: &Upstream) -> bool {
 
 /// Whether there is another try: by count, by what of the body was kept, by time and (not where it is `free`) by the budget.
 fn may_retry(x: &Exchange<'_>, upstream: &Upstream, transfer: &Transfer, tries: usize, free: bool) -> bool {
-    if tries as u32 >= upstream.retry.max || !transfer.is_replayable() || x.deadline <= clock::now() {
+    if tries as u32 >= upstream.retry.max || !transfer.is_replayable() || x.deadline <= clock::cached() {
         return false;
     }
     if free {
         return true;
     }
-    let allowed = upstream.budget.retry(clock::now());
+    let allowed = upstream.budget.retry(clock::cached());
     if !allowed {
         x.local.counts.retry_denied(upstream.metric);
     }

@@ -159,7 +159,7 @@ impl Local {
 
     /// The value of `Date`.
     pub fn date(&self) -> HttpDate {
-        let now = clock::now();
+        let now = clock::cached();
         let (until, date) = self.date.get();
         if now < until {
             return date;

@@ -36,7 +36,7 @@ use crate::http::head::{HeaderId, Method};
 use crate::http::host;
 use crate::policy;
 use crate::route::{Action, Found, MatchInput};
-use crate::rt::clock::{after, later};
+use crate::rt::clock::{self, Timed, after, later};
 
 use exchange::gone;
 use forward::{Answered, forward};
@@ -56,15 +56,17 @@ pub enum After {
 }
 
 /// One request, from its head (in `kit`) to the last byte of its answer.
-pub async fn exchange<D: Downstream>(local: Rc<Local>, down: &mut D, kit: Box<Kit>, started: Instant) -> After {
-    let mut x = Exchange::begin(&local, down, kit, started);
-    let after = match serve(&mut x, down).await {
-        Ok(after) => after,
-        Err(error) => rescue::rescue(&mut x, down, error).await,
-    };
-    record::close(&x, down);
-    local.put_kit(x.kit);
-    after
+pub fn exchange<D: Downstream>(local: Rc<Local>, down: &mut D, kit: Box<Kit>, started: Instant) -> impl Future<Output = After> {
+    Timed(async move {
+        let mut x = Exchange::begin(&local, down, kit, started);
+        let after = match serve(&mut x, down).await {
+            Ok(after) => after,
+            Err(error) => rescue::rescue(&mut x, down, error).await,
+        };
+        record::close(&x, down);
+        local.put_kit(x.kit);
+        after
+    })
 }
 
 /// The spine.
@@ -243,7 +245,7 @@ async fn reply<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, answer: Answer
 
 /// Waits until what is queued for the client has been taken.
 async fn flush<D: Downstream>(down: &mut D) -> Result<(), ProxyError> {
-    let deadline = later(crate::rt::clock::now(), down.listener().timeouts.write);
+    let deadline = later(clock::cached(), down.listener().timeouts.write);
     poll_fn(|cx| match down.poll_flush(cx) {
         Poll::Ready(done) => Poll::Ready(done.map_err(|_| gone())),
         Poll::Pending => {

@@ -79,7 +79,7 @@ impl Transfer {
     /// Before the first try. `keep` = body bytes that may be kept for another one.
     /// `held` = the whole body is kept already.
     pub fn new<D: Downstream>(down: &D, held: bool, keep: usize) -> Self {
-        let now = clock::now();
+        let now = clock::cached();
         let upload = if down.body_done() && !held { Upload::Read } else { Upload::Open };
         Self {
             upload,
@@ -122,7 +122,7 @@ impl Transfer {
         self.hold = Some(Hold::Send(body));
         self.down_fresh = true;
         self.down_ended = false;
-        self.down_since = clock::now();
+        self.down_since = clock::cached();
     }
 
     /// Whether the request can be sent once more.
@@ -140,7 +140,7 @@ impl Transfer {
         self.upload = if down.body_done() && !has_kept { Upload::Read } else { Upload::Open };
         self.replays = has_kept;
         self.up_fresh = true;
-        self.up_since = clock::now();
+        self.up_since = clock::cached();
     }
 
     /// Ready with the head of the answer (1xx included).
@@ -163,7 +163,7 @@ impl Transfer {
         let slow_upload = self.upload_deadline(x, down, upstream, true);
         let deadline = first_byte.min(try_deadline).min(slow_upload).min(x.deadline);
         ready!(down.timer().poll(cx, deadline));
-        let now = clock::now();
+        let now = clock::cached();
         Poll::Ready(Err(if x.deadline <= now {
             out_of_time()
         } else if slow_upload <= now {
@@ -198,7 +198,7 @@ impl Transfer {
         let slow_download = later(self.down_since, limit);
         let slow_upload = self.upload_deadline(x, down, upstream, false);
         ready!(down.timer().poll(cx, slow_download.min(slow_upload).min(x.deadline)));
-        let now = clock::now();
+        let now = clock::cached();
         Poll::Ready(Err(if x.deadline <= now {
             out_of_time()
         } else if slow_upload <= now {
@@ -236,7 +236,7 @@ impl Transfer {
                 self.waits_for_client = true;
                 return Ok(());
             }
-            self.up_since = clock::now();
+            self.up_since = clock::cached();
         }
         cx.waker().wake_by_ref();
         Ok(())
@@ -326,7 +326,7 @@ impl Transfer {
                 Poll::Pending if with_head => continue,
                 Poll::Pending => return Ok(Progress::WaitsForUpstream),
             };
-            self.down_since = clock::now();
+            self.down_since = clock::cached();
             self.down_ended = piece.end;
             if piece.end && !leg.trailers().is_empty() {
                 let head = x.kit.response.as_ref();
@@ -372,7 +372,7 @@ impl Transfer {
         for _ in 0..TURNS {
             let mut scratch = x.local.scratch();
             let Poll::Ready(piece) = leg.poll_body(cx, &mut scratch)? else { return Ok(Progress::WaitsForUpstream) };
-            self.down_since = clock::now();
+            self.down_since = clock::cached();
             if (body.len() + piece.len) as u64 > *limit {
                 let detail = format!("the answer's body is larger than the {limit} bytes that its route may hold");
                 return Err(ProxyError::upstream(ErrorKind::BadUpstreamResponse, RetrySafety::Never, detail));

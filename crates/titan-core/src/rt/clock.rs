@@ -1,7 +1,10 @@
 //! Time in milliseconds since the process began to serve, cheap enough to ask for every time something waits.
 
+use std::cell::Cell;
+use std::pin::Pin;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// A moment that never comes.
 pub const NEVER: u64 = u64::MAX;
@@ -9,6 +12,35 @@ pub const NEVER: u64 = u64::MAX;
 /// Milliseconds since the first call in this process; coarse (a few milliseconds) where the system has a cheaper coarse clock.
 pub fn now() -> u64 {
     coarse() - *ORIGIN.get_or_init(|| coarse() - 1)
+}
+
+thread_local! {
+    static CACHED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Asks the clock, and makes it the time that [`cached`] gives on this thread.
+pub fn refresh() -> u64 {
+    let time = now();
+    CACHED.set(time);
+    time
+}
+
+/// The time of the last [`refresh`]: a connection refreshes when it is polled, so within its poll this is now.
+pub fn cached() -> u64 {
+    CACHED.get()
+}
+
+/// A future that refreshes the clock whenever it is polled, so that all of it can use [`cached`].
+pub struct Timed<F>(pub F);
+
+impl<F: Future> Future for Timed<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        refresh();
+        // SAFETY: the field is pinned with the whole: it is never moved out, and `Timed` has no `Drop` of its own.
+        unsafe { self.map_unchecked_mut(|timed| &mut timed.0) }.poll(cx)
+    }
 }
 
 /// The moment `wait` from now; [`NEVER`] where there is no limit.
@@ -24,11 +56,6 @@ pub fn later(since: u64, wait: Option<Duration>) -> u64 {
 /// Time left until `moment`.
 pub fn until(moment: u64) -> Duration {
     Duration::from_millis(moment.saturating_sub(now()))
-}
-
-/// The later end of tokio's clock for a moment of this one; `None` for [`NEVER`].
-pub fn instant(moment: u64) -> Option<Instant> {
-    (moment != NEVER).then(|| Instant::now() + until(moment))
 }
 
 fn millis(wait: Duration) -> u64 {
@@ -47,6 +74,6 @@ fn coarse() -> u64 {
 
 #[cfg(not(target_os = "linux"))]
 fn coarse() -> u64 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    START.get_or_init(Instant::now).elapsed().as_millis() as u64 + 1
+    static START: OnceLock<std::time::Instant> = OnceLock::new();
+    START.get_or_init(std::time::Instant::now).elapsed().as_millis() as u64 + 1
 }

@@ -77,7 +77,7 @@ impl Timers {
             })
             .await;
             self.sleep_until(next).await;
-            self.fire(clock::now());
+            self.fire(clock::refresh());
         }
     }
 
@@ -147,9 +147,9 @@ impl Timers {
 
 impl Timer {
     /// Ready when `deadline` has come; otherwise the task is woken then (or earlier). The last deadline counts: there is one a connection.
-    /// With [`NEVER`] the task can still be woken by a drain.
+    /// With [`NEVER`] the task can still be woken by a drain. Compared with the thread's [`clock::cached`] time.
     pub fn poll(&self, cx: &Context<'_>, deadline: u64) -> Poll<()> {
-        if deadline != NEVER && deadline <= clock::now() {
+        if deadline <= clock::cached() {
             return Poll::Ready(());
         }
         self.timers.arm(self.slot, deadline, cx);
@@ -196,7 +196,7 @@ mod tests {
             let timer = timers.timer();
             poll_fn(|cx| {
                 for n in 0..1_000 {
-                    assert!(timer.poll(cx, clock::now() + 50_000 + n).is_pending());
+                    assert!(timer.poll(cx, clock::refresh() + 50_000 + n).is_pending());
                 }
                 Poll::Ready(())
             })

@@ -11,6 +11,7 @@ use crate::error::{ErrorKind, ProxyError, RetrySafety};
 use crate::http::head::{Facts, Field, Fields, HeaderId, Method, RequestHead, ResponseHead, Span, Version};
 use crate::http::host;
 use crate::http::token::{self, UNDERSCORE};
+use crate::rt::recycle;
 
 /// Limits of a head.
 #[derive(Debug, Clone, Copy)]
@@ -174,7 +175,11 @@ fn over_limit<T>(buf: &[u8], limits: &Limits) -> Scan<T> {
 
 /// Takes the first `end` bytes of `buf` with its allocation; the rest stays.
 fn take(buf: &mut Vec<u8>, end: usize) -> Vec<u8> {
-    let rest = if buf.len() == end { Vec::new() } else { buf[end..].to_vec() };
+    let mut rest = Vec::new();
+    if buf.len() != end {
+        rest = recycle::buffer();
+        rest.extend_from_slice(&buf[end..]);
+    }
     let mut head = std::mem::replace(buf, rest);
     head.truncate(end);
     head

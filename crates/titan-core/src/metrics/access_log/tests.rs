@@ -3,11 +3,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use smallvec::SmallVec;
-
 use super::*;
 use crate::config::raw::{self, LogFormat};
-use crate::http::head::{Facts, Field, HeaderId, Method, RequestHead, Span, Version};
+use crate::http::head::{Facts, Field, Fields, HeaderId, Method, RequestHead, Span, Version};
 
 /// A directory that goes with the test.
 struct Dir(PathBuf);
@@ -56,7 +54,7 @@ fn head(path: &[u8], query: Option<&[u8]>, headers: &[(HeaderId, &[u8], &[u8])])
     let path = put(path);
     let query = query.map(&mut put);
     let authority = put(b"shop.test:8080");
-    let mut fields = SmallVec::new();
+    let mut fields = Fields::new();
     let mut facts = Facts::default();
     for (id, name, value) in headers {
         facts.ids |= id.bit();
