@@ -59,7 +59,10 @@ export function lowerPolicy<T extends PolicyType>(cx: Lowering, type: T, config:
     case "transform": {
       // Its path rewrites are put into the route, see `routes.ts`.
       const block = config as Settings["transform"];
-      return [...lowerHeaders(block.request_headers, block.response_headers), ...lowerJsonBody(block)];
+      return [
+        ...lowerHeaders(block.request_headers, block.response_headers, block.query_params),
+        ...lowerJsonBody(block),
+      ];
     }
     case "compression":
       return [{ type, config: lowerCompression(config as Settings["compression"]) }];
@@ -109,15 +112,29 @@ function lowerJsonBody(block: Settings["transform"]): Lowered[] {
   ];
 }
 
-function lowerHeaders(request: Rules, response: Rules): Lowered[] {
-  if (request.length + response.length === 0) return [];
+function lowerHeaders(request: Rules, response: Rules, query: Settings["transform"]["query_params"] = []): Lowered[] {
+  if (request.length + response.length + query.length === 0) return [];
   const lower = (rules: Rules) =>
     rules.map(({ action, name, value }) => ({
       action: action === "modify" ? "set" : action,
       name: name.toLowerCase(),
       ...(action === "remove" ? {} : { value }),
     }));
-  return [{ type: "headers", config: { request: lower(request), response: lower(response) } }];
+  const params = query.map(({ action, name, value }) => ({
+    action: action === "modify" ? "set" : action,
+    name,
+    ...(action === "remove" ? {} : { value }),
+  }));
+  return [
+    {
+      type: "headers",
+      config: {
+        request: lower(request),
+        response: lower(response),
+        ...(params.length > 0 ? { query: params } : {}),
+      },
+    },
+  ];
 }
 
 function lowerRateLimit(cx: Lowering, block: OutputOf<typeof rateLimit>, path: Path): Json {

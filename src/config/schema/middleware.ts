@@ -3,13 +3,16 @@ import {
   boolean,
   duration,
   either,
+  type InputOf,
   integer,
   list,
   map,
   number,
+  type OutputOf,
   object,
   oneOf,
   raw,
+  type Schema,
   size,
   string,
   tagged,
@@ -173,7 +176,7 @@ export const ipFilter = object(
       .doc("Networks that are let in; with a list, everything else gets 403."),
     deny: list(cidr(), { max: 100_000, single: true })
       .default([])
-      .doc("Networks that get 403. The most specific network decides, `deny` wins a tie."),
+      .doc("Networks that get 403; `deny` wins over `allow`."),
     allow_file: file().optional().doc("File of more `allow` networks, one a line; read again by each reload."),
     deny_file: file().optional().doc("File of more `deny` networks."),
   },
@@ -268,6 +271,19 @@ const headerRule = object(
   { title: "Header rule", aliases: { header: "name", op: "action" } },
 );
 
+const queryRule = object(
+  {
+    action: oneOf(["add", "remove", "modify"], {
+      spellings: { set: "modify", replace: "modify", delete: "remove", append: "add" },
+    })
+      .default("modify")
+      .doc("`add` one more, `remove` all, `modify` = replace or add (also spelt `set`)."),
+    name: string({ min: 1, max: 256 }).doc("Parameter name, not encoded."),
+    value: headerValue().default("").doc("Value, not encoded; may hold the variables of header values."),
+  },
+  { title: "Query rule", aliases: { param: "name", op: "action" } },
+);
+
 const rules = (max = 50) => list(headerRule, { max });
 
 export const headers = object(
@@ -336,7 +352,7 @@ const jsonRule = object(
   },
 );
 
-export const transform = object(
+const transformShape = object(
   {
     enabled: enabled(),
     path_rewrites: list(pathRewrite, { max: 20 })
@@ -344,6 +360,7 @@ export const transform = object(
       .doc("Path rewriting in order, after policy; not on a route that rewrites its path itself."),
     request_headers: rules().default([]).doc("Rules for the request towards the backend."),
     response_headers: rules().default([]).doc("Rules for the answer towards the client."),
+    query_params: list(queryRule, { max: 30 }).default([]).doc("Rules for the query towards the backend, after hooks."),
     request_body: list(jsonRule, { max: 50 })
       .default([])
       .doc("Rules for fields of JSON requests, in order. The body is buffered."),
@@ -356,6 +373,11 @@ export const transform = object(
   },
   { title: "Transform" },
 );
+
+/** Named, because the type of the whole configuration is written out and has a greatest length. */
+export interface TransformInput extends InputOf<typeof transformShape> {}
+export interface TransformSettings extends OutputOf<typeof transformShape> {}
+export const transform: Schema<TransformInput, TransformSettings> = transformShape;
 
 export const compression = object(
   {

@@ -1,5 +1,6 @@
 //! Header rules and security-header presets.
 
+use super::query::QueryRules;
 use super::template::Template;
 use super::{RequestCx, ResponseCx};
 use crate::auth::Identity;
@@ -16,6 +17,7 @@ pub(super) struct Headers {
     security: Option<SecurityPreset>,
     request: Vec<Rule>,
     response: Vec<Rule>,
+    query: QueryRules,
 }
 
 #[derive(Debug)]
@@ -62,13 +64,25 @@ impl Headers {
         };
         let request = rules("request", &raw.request);
         let response = rules("response", &raw.response);
-        Self { security: raw.security, request, response }
+        let query = QueryRules::compile(&format!("{name}.query"), &raw.query, issues);
+        Self { security: raw.security, request, response, query }
     }
 
     pub(super) fn request(&self, cx: &mut RequestCx<'_>) {
         for rule in &self.request {
             rule.apply(&cx.req, cx.state.identity.as_deref(), cx.request_ops);
         }
+        if !self.query.is_empty() {
+            let hooked = &mut cx.state.hooked.rewrite;
+            let given = hooked.as_ref().and_then(|rewrite| rewrite.query.as_deref()).or(cx.req.query);
+            let query = self.query.apply(given, &cx.req, cx.state.identity.as_deref());
+            hooked.get_or_insert_default().query = Some(query);
+        }
+    }
+
+    /// Whether it holds a preset, which comes before the rules of others so that they can change it.
+    pub(super) fn is_preset(&self) -> bool {
+        self.security.is_some()
     }
 
     pub(super) fn response(&self, cx: &ResponseCx<'_>, ops: &mut HeaderOps) {

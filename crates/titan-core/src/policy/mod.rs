@@ -21,6 +21,7 @@ mod headers;
 mod hooks;
 pub mod ip;
 mod limit;
+mod query;
 mod services;
 mod step;
 mod template;

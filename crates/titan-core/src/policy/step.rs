@@ -43,7 +43,8 @@ impl Step {
             Step::Authorize(_) => 6,
             Step::LateLimit(_) => 7,
             Step::Hook(_) => 9,
-            Step::Headers(_) => 10,
+            Step::Headers(p) if p.is_preset() => 10,
+            Step::Headers(_) => 11,
         }
     }
 

@@ -239,6 +239,21 @@ pub struct Headers {
     pub request: Vec<HeaderRule>,
     /// Towards the client.
     pub response: Vec<HeaderRule>,
+    /// Rules for the query towards the upstream, after hooks.
+    pub query: Vec<QueryRule>,
+}
+
+/// One rule for a query parameter. Names are compared decoded; values are encoded.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueryRule {
+    /// `add` appends one more, `set` replaces the first and takes off the others (or appends), `remove` takes off all.
+    pub action: HeaderAction,
+    /// Name, not encoded.
+    pub name: String,
+    /// Value, with the variables of header values.
+    #[serde(default)]
+    pub value: String,
 }
 
 /// Presets of security headers. Each replaces what the upstream sent, but a Content-Security-Policy of the upstream is kept.
