@@ -78,6 +78,7 @@ fn builder(spec: &ListenerSpec) -> Builder {
 }
 
 /// What a connection has come to.
+#[expect(clippy::large_enum_variant, reason = "made and taken apart at once, once a stream: a box would cost more")]
 enum Next {
     Stream(http::Request<RecvStream>, SendResponse<Bytes>),
     End(Close),

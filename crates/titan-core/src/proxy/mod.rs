@@ -4,6 +4,7 @@ mod builtin;
 mod downstream;
 mod exchange;
 mod forward;
+mod frames;
 mod grpc;
 mod hooks;
 mod kit;

@@ -1,6 +1,7 @@
 //! Upgraded connections: bytes both ways, no snapshot and no buffer held while nothing moves.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::exchange::Exchange;
+use super::frames::{CLOSE_TO_CLIENT, CLOSE_TO_SERVER, Frames};
 use super::leg::Line;
 use super::local::Local;
 use super::wire::{Outbound, poll_some};
@@ -22,13 +24,15 @@ use crate::http::head::HeaderId;
 use crate::metrics::Id;
 use crate::policy;
 use crate::route::{Route, WebSocket};
-use crate::rt::clock::{self, later};
+use crate::rt::clock::{self, NEVER, after, later};
 use crate::rt::recycle;
 use crate::rt::timers::Timer;
 use crate::upstream::Picked;
 
 /// Reads in a row before other connections get their turn.
 const TURNS: usize = 16;
+/// How long a WebSocket that is closed from here may take to end its frame and to answer.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Open tunnels of routes that limit them, by route name so that a reload keeps the count.
 #[derive(Default)]
@@ -51,6 +55,7 @@ impl Drop for Place {
 
 /// Leave to open a tunnel, given before the upstream is asked.
 pub(super) struct Ticket {
+    websocket: bool,
     idle: Option<Duration>,
     place: Option<Place>,
 }
@@ -58,6 +63,8 @@ pub(super) struct Ticket {
 /// An open tunnel.
 pub struct Tunnel {
     upstream: Line,
+    /// Its frames are followed, so that it can be closed in order.
+    websocket: bool,
     idle: Option<Duration>,
     route: Id,
     _place: Option<Place>,
@@ -69,7 +76,8 @@ pub struct Tunnel {
 pub(super) fn admit(x: &Exchange<'_>, route: &Route) -> Result<Option<Ticket>, ProxyError> {
     let Some(rules) = &route.websocket else { return Ok(None) };
     let Some(protocol) = framing::upgrade(x.head()) else { return Ok(None) };
-    if protocol.eq_ignore_ascii_case(b"websocket") {
+    let websocket = protocol.eq_ignore_ascii_case(b"websocket");
+    if websocket {
         check_websocket(x, rules)?;
     }
     let place = if rules.max_connections == 0 {
@@ -84,7 +92,7 @@ pub(super) fn admit(x: &Exchange<'_>, route: &Route) -> Result<Option<Ticket>, P
         }
         Some(place)
     };
-    Ok(Some(Ticket { idle: rules.idle_timeout, place }))
+    Ok(Some(Ticket { websocket, idle: rules.idle_timeout, place }))
 }
 
 /// Origin and subprotocols.
@@ -120,7 +128,15 @@ impl Ticket {
     pub(super) fn open(self, x: &mut Exchange<'_>, route: &Route, upstream: Line, picked: Picked) -> Box<Tunnel> {
         x.local.counts.tunnel_opened(route.metric);
         let permits = x.kit.policy.take_permits();
-        Box::new(Tunnel { upstream, idle: self.idle, route: route.metric, _place: self.place, _picked: picked, _permits: permits })
+        Box::new(Tunnel {
+            upstream,
+            websocket: self.websocket,
+            idle: self.idle,
+            route: route.metric,
+            _place: self.place,
+            _picked: picked,
+            _permits: permits,
+        })
     }
 }
 
@@ -130,6 +146,9 @@ struct Pipe {
     out: Outbound,
     ended: bool,
     bytes: u64,
+    frames: Option<Frames>,
+    /// Sent at the next boundary of frames, and nothing after it.
+    farewell: Option<&'static [u8]>,
 }
 
 impl Pipe {
@@ -153,24 +172,38 @@ impl Pipe {
             if self.ended {
                 return Pin::new(to).poll_shutdown(cx);
             }
+            if let (Some(farewell), Some(frames)) = (self.farewell, self.frames)
+                && frames.at_boundary()
+            {
+                self.out.push(cx, to, Framing::UntilClose, farewell, None)?;
+                (self.farewell, self.ended) = (None, true);
+                continue;
+            }
             if !early.is_empty() {
-                self.bytes += early.len() as u64;
+                self.count(early);
                 self.out.push(cx, to, Framing::UntilClose, early, None)?;
                 recycle::give(early);
                 continue;
             }
             let n = ready!(poll_some(cx, from, scratch))?;
             self.ended = n == 0;
-            self.bytes += n as u64;
+            self.count(&scratch[..n]);
             self.out.push(cx, to, Framing::UntilClose, &scratch[..n], None)?;
         }
         cx.waker().wake_by_ref();
         Poll::Pending
     }
+
+    fn count(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        if let Some(frames) = &mut self.frames {
+            frames.advance(bytes);
+        }
+    }
 }
 
-/// Moves bytes until both sides have ended, one has failed, nothing has moved for too long, or the gateway drains. `early` = what the client
-/// sent behind its request.
+/// Moves bytes until both sides have ended, one has failed, nothing has moved for too long, or the gateway drains. A WebSocket is then told
+/// so on both sides (1001), between two frames. `early` = what the client sent behind its request.
 pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     local: &Local,
     mut client: S,
@@ -178,32 +211,60 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     timer: &Timer,
     mut tunnel: Box<Tunnel>,
 ) {
-    let (mut up, mut down) = (Pipe::default(), Pipe::default());
+    let pipe = || Pipe { frames: tunnel.websocket.then(Frames::default), ..Pipe::default() };
+    let (mut up, mut down) = (pipe(), pipe());
     let (mut up_done, mut down_done) = (false, false);
     let mut moved = (0, clock::now());
     let mut ahead = tunnel.upstream.take_ahead();
-    let result: io::Result<()> = std::future::poll_fn(|cx| {
+    // When the goodbye must be over; `NEVER` before it began.
+    let mut closing = NEVER;
+    let result: io::Result<()> = poll_fn(|cx| {
         let socket = &mut tunnel.upstream;
         let scratch = &mut local.scratch();
-        if !up_done {
-            up_done = up.poll(cx, &mut client, &mut early, socket, scratch)?.is_ready();
+        loop {
+            if !up_done {
+                up_done = up.poll(cx, &mut client, &mut early, socket, scratch)?.is_ready();
+            }
+            if !down_done {
+                down_done = down.poll(cx, socket, &mut ahead, &mut client, scratch)?.is_ready();
+            }
+            if up_done && down_done {
+                return Poll::Ready(Ok(()));
+            }
+            let total = up.bytes + down.bytes;
+            if moved.0 != total {
+                moved = (total, clock::now());
+            }
+            let draining = local.process.lifecycle.is_draining();
+            let over = match closing {
+                NEVER => draining || timer.poll(cx, later(moved.1, tunnel.idle)).is_ready(),
+                closing => timer.poll(cx, closing).is_ready(),
+            };
+            match (over, closing) {
+                (false, _) => return Poll::Pending,
+                (true, NEVER) if tunnel.websocket => {
+                    closing = after(Some(FAREWELL));
+                    (up.farewell, down.farewell) = (Some(CLOSE_TO_SERVER), Some(CLOSE_TO_CLIENT));
+                }
+                (true, _) => return Poll::Ready(Ok(())),
+            }
         }
-        if !down_done {
-            down_done = down.poll(cx, socket, &mut ahead, &mut client, scratch)?.is_ready();
-        }
-        if up_done && down_done {
-            return Poll::Ready(Ok(()));
-        }
-        let total = up.bytes + down.bytes;
-        if moved.0 != total {
-            moved = (total, clock::now());
-        }
-        if local.process.lifecycle.is_draining() {
-            return Poll::Ready(Ok(()));
-        }
-        timer.poll(cx, later(moved.1, tunnel.idle)).map(|()| Ok(()))
     })
     .await;
+    if closing != NEVER && result.is_ok() {
+        // Closing a socket with unread bytes would take the goodbye away from the client.
+        poll_fn(|cx| {
+            let scratch = &mut local.scratch();
+            loop {
+                match poll_some(cx, &mut client, scratch) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending => return timer.poll(cx, closing),
+                }
+            }
+        })
+        .await;
+    }
     // A failure of either side ends both; there is nobody to tell.
     drop(result);
     local.counts.tunnel_closed(tunnel.route, up.bytes, down.bytes);

@@ -180,3 +180,30 @@ fn status_metrics_and_routes_are_json() {
     let why = gateway.explain(r#"{"method":"GET","host":"t","target":"/x"}"#).unwrap();
     assert_eq!(parse(why)["route"]["name"], "/*");
 }
+
+#[test]
+fn a_drain_says_1001_to_websockets_between_two_frames() {
+    let origin = Origin::new(|mut peer| {
+        peer.request()?;
+        peer.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")?;
+        // Half of a frame, and the other half a while after the drain has begun.
+        peer.send(&[0x82, 4, b'h', b'a'])?;
+        std::thread::sleep(Duration::from_millis(500));
+        peer.send(b"lf")?;
+        peer.rest().map(|_| ())
+    });
+    let mut config = proxy(origin.address);
+    config["routes"][0]["websocket"] = serde_json::json!({});
+    let gateway = gateway(config);
+    let mut client = Peer::connect(address(&gateway));
+    client.send(b"GET / HTTP/1.1\r\nHost: t\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n").unwrap();
+    assert_eq!(client.response().unwrap().status, 101);
+    assert_eq!(client.exactly(4).unwrap(), [0x82, 4, b'h', b'a']);
+    gateway.drain();
+    let rest = client.rest().unwrap();
+    assert_eq!(rest, [b'l', b'f', 0x88, 2, 0x03, 0xe9]);
+    drop(client);
+    eventually("the origin is told too, masked", || {
+        origin.received.lock().unwrap().ends_with(&[0x88, 0x82, 0x1a, 0x2b, 0x3c, 0x4d, 0x19, 0xc2])
+    });
+}
