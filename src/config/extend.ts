@@ -2,11 +2,12 @@
 import { existsSync } from "node:fs";
 import { dirname, isAbsolute, resolve } from "node:path";
 import { interpolate } from "./interpolate.ts";
-import type { Issue, Path } from "./issue.ts";
+import { formatPath, type Issue, type Path, parsePath } from "./issue.ts";
 import { Interpolated, isObject } from "./kit/index.ts";
 import { packageRoot } from "./root.ts";
 import { type ConfigEnvironment, readSource, type Source } from "./source.ts";
 import { suggest } from "./suggest.ts";
+import { applyVariants, type Requirement } from "./variants.ts";
 
 /** Data, one file a preset. */
 export const PRESETS = ["aas", "chaos-world", "craton", "talos"] as const;
@@ -24,6 +25,8 @@ export interface Layer {
 export interface Extended {
   value: Record<string, unknown>;
   layers: Layer[];
+  /** What the variants that are in effect ask for. */
+  requirements: Requirement[];
 }
 
 /** Replaces variables in `source`, then merges it over what it extends. Problems are added to `issues`. */
@@ -39,13 +42,12 @@ export async function extend(
       severity: "error",
       code: "unset_variable",
       message,
-      path: path.join("."),
+      path: formatPath(path),
       file: source.file,
       ...place,
     });
   };
-  const value = source.variables ? interpolate(source.value, environment.env, report) : source.value;
-  if (!isObject(value)) {
+  if (!isObject(source.value)) {
     issues.push({
       severity: "error",
       code: "wrong_type",
@@ -56,8 +58,18 @@ export async function extend(
     });
     return undefined;
   }
+  const found: Requirement[] = [];
+  const varied = applyVariants(source.value, environment.env, joined, (issue) => {
+    const place = source.find(parsePath(issue.path))?.position;
+    issues.push({ severity: "error", ...issue, file: source.file, ...place });
+  });
+  found.push(...varied.requirements);
+  const value = (source.variables ? interpolate(varied.value, environment.env, report) : varied.value) as Record<
+    string,
+    unknown
+  >;
   const names = listOf(value.extends);
-  if (names.length === 0) return { value, layers: [{ source, offsets: {} }] };
+  if (names.length === 0) return { value, layers: [{ source, offsets: {} }], requirements: found };
   const fail = (code: string, message: string, suggestion?: string) => {
     const place = source.find(["extends"])?.position;
     issues.push({
@@ -71,7 +83,7 @@ export async function extend(
     });
   };
   const chain = [...above, source.file];
-  let base: Extended = { value: {}, layers: [] };
+  let base: Extended = { value: {}, layers: [], requirements: [] };
   for (const name of names) {
     const file = locate(name, source.file);
     if (file === undefined || !existsSync(file)) {
@@ -98,7 +110,7 @@ export async function extend(
     // A later name wins over an earlier one.
     if (extended) base = merge(extended, base);
   }
-  return merge({ value, layers: [{ source, offsets: {} }] }, base);
+  return merge({ value, layers: [{ source, offsets: {} }], requirements: found }, base);
 }
 
 function merge(over: Extended, base: Extended): Extended {
@@ -109,15 +121,24 @@ function merge(over: Extended, base: Extended): Extended {
     for (const key of JOINED) sum[key] = (sum[key] ?? 0) + (offsets[key] ?? 0);
     return { source: layer.source, offsets: sum };
   });
-  const value = mergeObjects(over.value, base.value);
+  return {
+    value: joined(over.value, base.value),
+    layers: [...over.layers, ...shifted],
+    requirements: [...over.requirements, ...base.requirements],
+  };
+}
+
+/** Blocks merged key by key, the joined lists one after the other. */
+function joined(over: Record<string, unknown>, base: Record<string, unknown>): Record<string, unknown> {
+  const value = mergeObjects(over, base);
   for (const key of JOINED) {
-    const own = over.value[key];
-    const theirs = base.value[key];
+    const own = over[key];
+    const theirs = base[key];
     if (!Array.isArray(own) || !Array.isArray(theirs)) continue;
     const names = new Set(own.map(nameOf).filter((name) => name !== undefined));
     value[key] = [...own, ...theirs.filter((item) => !names.has(nameOf(item) ?? ""))];
   }
-  return { value, layers: [...over.layers, ...shifted] };
+  return value;
 }
 
 function nameOf(item: unknown): string | undefined {
@@ -146,7 +167,7 @@ function locate(name: string, from: string): string | undefined {
   if (!name.startsWith("titan:")) return isAbsolute(name) ? name : resolve(dirname(from), name);
   const preset = name.slice("titan:".length);
   if (!(PRESETS as readonly string[]).includes(preset)) return undefined;
-  return resolve(packageRoot(), "presets", `${preset}.json`);
+  return resolve(packageRoot(), "presets", `${preset}.jsonc`);
 }
 
 /** Place of `path` of the merged value in the file that it came from. */

@@ -1,4 +1,4 @@
-/** `${NAME}` and `${NAME:-default}` in any string of a configuration. */
+/** `${NAME}`, `${NAME:-default}` and `${NAME:+text if set}` in any string of a configuration. */
 import type { Path } from "./issue.ts";
 import { Interpolated } from "./kit/index.ts";
 
@@ -6,7 +6,7 @@ import { Interpolated } from "./kit/index.ts";
 export type Report = (path: Path, message: string) => void;
 
 // Upper case only: `${client_ip}` and the like are filled in for each request by the data plane.
-const VARIABLE = /\$?\$\{([A-Z_][A-Z0-9_]*)(?::-([^}]*))?\}/g;
+const VARIABLE = /\$?\$\{([A-Z_][A-Z0-9_]*)(?::([-+])([^}]*))?\}/g;
 
 /** The value with every variable replaced; unchanged parts are shared, not copied. */
 export function interpolate(
@@ -43,18 +43,22 @@ export function interpolate(
     }
     return copy ?? node;
   };
-  const replace = (text: string): unknown => {
+  const replace = (source: string): unknown => {
     let replaced = false;
-    const result = text.replaceAll(VARIABLE, (whole, name: string, fallback: string | undefined) => {
-      if (whole.startsWith("$$")) return whole.slice(1);
-      replaced = true;
-      const given = env[name];
-      // As in a shell: `:-` also stands in for an empty variable.
-      if (given !== undefined && (given !== "" || fallback === undefined)) return given;
-      if (fallback !== undefined) return fallback;
-      report([...path], `the environment variable ${name} is not set; \${${name}:-…} gives a default`);
-      return "";
-    });
+    const result = source.replaceAll(
+      VARIABLE,
+      (whole, name: string, operator: string | undefined, text: string | undefined) => {
+        if (whole.startsWith("$$")) return whole.slice(1);
+        replaced = true;
+        const given = env[name];
+        // As in a shell: `:-` also stands in for an empty variable, `:+` stands for one that is set.
+        if (operator === "+") return given ? (text ?? "") : "";
+        if (given !== undefined && (given !== "" || text === undefined)) return given;
+        if (text !== undefined) return text;
+        report([...path], `the environment variable ${name} is not set; \${${name}:-…} gives a default`);
+        return "";
+      },
+    );
     return replaced ? new Interpolated(result) : result;
   };
   return walk(value);

@@ -3,12 +3,13 @@ import { readFileSync } from "node:fs";
 import { isAbsolute, resolve as resolvePath } from "node:path";
 import type { HookInput } from "../hooks/types.ts";
 import { type Extended, findInLayers } from "./extend.ts";
-import { formatPath, type Issue, type Path } from "./issue.ts";
+import { formatPath, type Issue, type Path, parsePath } from "./issue.ts";
 import { Context, type Finding } from "./kit/index.ts";
 import { lower } from "./lower/index.ts";
 import { applyOverrides } from "./overrides.ts";
 import { type Config, root } from "./schema/root.ts";
 import type { LoadResult, NativeConfig } from "./types.ts";
+import { isMet } from "./variants.ts";
 
 /** Where a value came from. */
 export interface Origin {
@@ -57,7 +58,12 @@ export function resolve(origin: Origin, before: readonly Issue[]): LoadResult {
     if (found) Object.assign(issue, found);
     return issue;
   };
-  const issues = [...before, ...cx.findings.map(place)];
+  // What an unset variable left empty has been said already.
+  const unset = before.filter((issue) => issue.code === "unset_variable").map((issue) => issue.path);
+  const issues = [
+    ...before,
+    ...cx.findings.map(place).filter((issue) => !unset.some((path) => path.startsWith(issue.path))),
+  ];
   const files = [...new Set([...extended.layers.flatMap((layer) => layer.source.files), ...secrets])];
   const read = origin.file === undefined ? { files, issues } : { file: origin.file, files, issues };
   if (config === undefined) return { ok: false, ...read };
@@ -79,6 +85,10 @@ export function resolve(origin: Origin, before: readonly Issue[]): LoadResult {
   }
   const lowered = lower(config, base, origin.hooks);
   issues.push(...lowered.findings.map(place));
+  for (const requirement of extended.requirements) {
+    if (!isMet(requirement, config))
+      issues.push(place({ code: "required", message: requirement.message, path: parsePath(requirement.path) }));
+  }
   if (issues.some((issue) => issue.severity === "error")) return { ok: false, ...read, issues: sorted(issues) };
   return {
     ok: true,

@@ -132,8 +132,11 @@ export class ObjectSchema<F extends Fields> extends Schema<ObjectInput<F>, Objec
       const given = source[key];
       // `undefined` is how a program says "not set"; a file can't hold it.
       if (given === undefined || !Object.hasOwn(this.fields, key)) continue;
+      const schema = this.fields[key] as AnySchema;
+      // A variable that is empty leaves what need not be there as it would be without.
+      if (given instanceof Interpolated && given.text === "" && schema.meta.presence !== "required") continue;
       cx.path.push(key);
-      const parsed = (this.fields[key] as AnySchema).parse(given, cx);
+      const parsed = schema.parse(given, cx);
       cx.path.pop();
       if (parsed !== undefined) out[key] = parsed;
     }

@@ -96,12 +96,12 @@ function lowerJwt(cx: Lowering, jwt: Jwt): Json {
     require_sub: jwt.require_sub,
     cache_capacity: jwt.cache_capacity,
     revocation: jwt.revocation_enabled,
-    revocation_redis: jwt.revocation_enabled && cx.config.redis ? lowerRedis(cx.config.redis) : undefined,
+    revocation_redis: jwt.revocation_enabled && cx.redis ? lowerRedis(cx.redis) : undefined,
   });
 }
 
 function lowerApiKeys(cx: Lowering, block: ApiKeys): Json {
-  if (block.redis && !cx.config.redis)
+  if (block.redis && !cx.redis)
     cx.error("missing", ["redis"], '"redis" is missing: an "apikey" block looks for keys there');
   return compact({
     method: "api_key",
@@ -121,7 +121,7 @@ function lowerApiKeys(cx: Lowering, block: ApiKeys): Json {
       }),
     ),
     file: cx.optionalFile(block.file),
-    redis: block.redis && cx.config.redis ? lowerRedis(cx.config.redis) : undefined,
+    redis: block.redis && cx.redis ? lowerRedis(cx.redis) : undefined,
     redis_cache_ms: ms(block.redis_cache),
   });
 }

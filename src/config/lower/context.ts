@@ -36,6 +36,11 @@ export class Lowering {
     this.workers = workers;
   }
 
+  /** The shared Redis; a block without a URL (an empty variable) is none. */
+  get redis(): Config["redis"] {
+    return this.config.redis?.url === undefined ? undefined : this.config.redis;
+  }
+
   error(code: string, path: Path, message: string, suggestion?: string): void {
     this.findings.push({ severity: "error", code, path, message, suggestion });
   }

@@ -1,7 +1,7 @@
 /** `server` and `listeners` → native listeners. */
 import type { Path } from "../issue.ts";
 import type { OutputOf } from "../kit/index.ts";
-import type { listener, listenerTls } from "../schema/server.ts";
+import { type listener, type listenerTls, parseListen } from "../schema/server.ts";
 import { compact, type Json, type Lowering, ms } from "./context.ts";
 
 type Tls = OutputOf<typeof listenerTls>;
@@ -18,6 +18,18 @@ export function lowerListeners(cx: Lowering): { listeners: Json[]; origins: Path
     origins.push(origin);
   };
 
+  const listen = server.listen === undefined ? undefined : parseListen(server.listen);
+  if (listen !== undefined) {
+    if (server.port !== undefined && server.port !== listen.port) {
+      cx.error(
+        "contradiction",
+        ["server", "listen"],
+        `says port ${listen.port}, "port" says ${server.port}; keep one of them`,
+      );
+    }
+    server.host = listen.host;
+    server.port = listen.port;
+  }
   // `port` and `https_port` are sugar for two listeners; with `listeners` they are there only where they are stated.
   if (server.port === undefined && listeners.length === 0) server.port = 8080;
   if (server.port !== undefined) add({ name: "http", port: server.port }, undefined, ["server", "port"]);

@@ -146,7 +146,7 @@ function lowerRateLimit(cx: Lowering, block: OutputOf<typeof rateLimit>, path: P
   };
   const stated = block.requests_per_second !== undefined || block.requests !== undefined || block.burst !== undefined;
   const limits = block.limits.length > 0 ? block.limits.map(lowerLimit) : tiers && !stated ? [] : [lowerLimit(block)];
-  const server = block.redis ?? cx.config.redis;
+  const server = block.redis?.url === undefined ? cx.redis : block.redis;
   if (block.backend === "redis" && server === undefined)
     cx.error("missing", [...path, "backend"], '"redis" is missing here and at the top level: where is it?');
   return compact({

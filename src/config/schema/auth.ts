@@ -96,7 +96,9 @@ export const redisFields = {
       /^(rediss?:\/\/\S+|unix:\/\/\/\S+)$/.test(url)
         ? undefined
         : 'must be "redis://[user:password@]host[:port][/db]", "rediss://…" or "unix:///path"',
-  }).doc("`redis://[user:password@]host[:port][/db]`, `rediss://` for TLS, or `unix:///path`."),
+  })
+    .optional()
+    .doc("`redis://[user:password@]host[:port][/db]`, `rediss://` for TLS, or `unix:///path`."),
   prefix: string({ max: 256 }).default("titan:").doc("Put before every key."),
   timeout: duration("ms", { min: 1, max: 60_000 })
     .default(50)

@@ -1,5 +1,5 @@
 /** The whole configuration. */
-import { type InputOf, list, map, type OutputOf, object, raw, string } from "../kit/index.ts";
+import { type InputOf, isObject, list, map, type OutputOf, object, raw, string } from "../kit/index.ts";
 import { apikey, basic, jwt, jwtAuthz, mtls, redis } from "./auth.ts";
 import { name } from "./formats.ts";
 import { hooks, hookWorkers } from "./hooks.ts";
@@ -10,6 +10,25 @@ import { listener, server } from "./server.ts";
 import { upstream } from "./upstream.ts";
 
 const named = { max: 100, key: name() };
+
+const anyObject = raw<Readonly<Record<string, unknown>>>("an object", isObject, { type: "object" });
+
+/** Only described here: `variants.ts` puts them in before the rest is read. */
+const variant = object(
+  {
+    if: anyObject
+      .doc('Variables → value, list of values, `true` (set), `false` (not set), or `{"not": …}`; all must hold.')
+      .example({ MODE: "prod" }),
+    set: anyObject.optional().doc("Part of a configuration that is put over the rest."),
+    require: anyObject
+      .optional()
+      .doc("Path of a setting → the value that it must have, or `true` for one that must not be empty."),
+    message: string({ max: 1024 })
+      .optional()
+      .doc("Why a configuration without what is required is refused; alone: the conditions themselves are refused."),
+  },
+  { title: "Variant" },
+);
 
 /** Blocks that protect: a misspelt one would silently protect nothing. */
 const GUARDED = [
@@ -39,6 +58,9 @@ export const root = object(
     )
       .optional()
       .doc('Presets or files this one builds on: `"titan:talos"`, `"./base.json"`. What stands here wins.'),
+    variants: list(variant, { max: 100 })
+      .optional()
+      .doc("Parts that depend on the environment, and what must then be there; later ones win."),
     server: server.default({}).doc("Ports, limits and time limits of the gateway itself."),
     listeners: list(listener, { max: 1000 })
       .default([])

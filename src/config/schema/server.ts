@@ -1,4 +1,6 @@
 /** `server` and `listeners`. */
+
+import { isIP } from "node:net";
 import { boolean, duration, integer, list, object, oneOf, size, string } from "../kit/index.ts";
 import { bindAddress, cidr, file, hostPattern, name } from "./formats.ts";
 
@@ -144,12 +146,28 @@ const forwarding = object(
   { title: "Forwarding headers", aliases: { request_id: "request_id_header" } },
 );
 
+/** `0.0.0.0:80`, `[::]:80` → address and port. */
+export function parseListen(text: string): { host: string; port: number } | undefined {
+  const at = text.lastIndexOf(":");
+  const host = text.slice(0, Math.max(at, 0)).replace(/^\[|\]$/g, "");
+  const port = text.slice(at + 1);
+  return (isIP(host) !== 0 || host === "localhost") && /^\d{1,5}$/.test(port) && Number(port) <= 65_535
+    ? { host, port: Number(port) }
+    : undefined;
+}
+
 export const server = object(
   {
     host: bindAddress().default("0.0.0.0").doc("Address to listen on. Override: `TITAN_HOST`."),
     port: integer({ min: 0, max: 65_535 })
       .optional()
       .doc("HTTP port; 8080 unless `listeners` are given. 0 = chosen by the system. Override: `TITAN_PORT`."),
+    listen: string({
+      code: "bad_address",
+      check: (text) => (parseListen(text) ? undefined : `must be "address:port", not ${JSON.stringify(text)}`),
+    })
+      .optional()
+      .doc("Address and port in one, such as `0.0.0.0:8080`, instead of `host` and `port`."),
     https_port: integer({ min: 0, max: 65_535 }).optional().doc("HTTPS port; 8443 where `tls` is on."),
     workers: integer({ min: 0, max: 1024 })
       .default(0)
