@@ -1,4 +1,6 @@
 /** What a configuration defines hooks with. Part of the small module that `titan.config.ts` imports: nothing heavy here. */
+import type { InputOf } from "../config/kit/index.ts";
+import type { route as routeSchema } from "../config/schema/route.ts";
 import {
   type BodyMode,
   type ErrorContext,
@@ -76,11 +78,19 @@ export interface RouteHandlers<P extends string> {
  * });
  * ```
  */
-export function defineRoute<const P extends string, const T extends object>(
-  route: { path: P } & RouteHandlers<P> & T,
-): { path: P } & T {
-  return route;
+export function defineRoute<const P extends string>(route: TypedRoute<P>): DefinedRoute {
+  return route as unknown as DefinedRoute;
 }
+
+type RouteInput = InputOf<typeof routeSchema>;
+
+/** What {@link defineRoute} takes: a route whose functions know its path. */
+export type TypedRoute<P extends string> = Omit<RouteInput, "path" | keyof RouteHandlers<string>> & {
+  path: P;
+} & RouteHandlers<P>;
+
+/** What {@link defineRoute} gives. Its upstream fits every list of upstreams: were its type a parameter, the path's would be lost. */
+export type DefinedRoute = Omit<RouteInput, "upstream" | "upstreams"> & { upstream?: never; upstreams?: never };
 
 /** Whether a value was made by {@link defineHook}. */
 export function isHook(value: unknown): value is Hook & HookInput {

@@ -122,6 +122,28 @@ export const FAMILIES: readonly Family[] = [
     samples: ({ policies }) => simple(policies, (item) => [{ policy: item.policy }, item.rejected]),
   },
   {
+    name: "titan_hook_calls_total",
+    type: "counter",
+    help: "Calls of hooks, by how they ended; told = onLog, which answers nothing.",
+    *samples({ hooks }) {
+      for (const { hook, outcomes } of hooks) yield* spread({ hook }, "outcome", outcomes);
+    },
+  },
+  {
+    name: "titan_hook_duration_seconds",
+    type: "histogram",
+    help: "From the call of a hook to its reply, the way there and back included.",
+    samples(scrape) {
+      return histogram(this.name, scrape, scrape.hooks, (i) => ({ hook: scrape.hooks[i]?.hook ?? "" }));
+    },
+  },
+  {
+    name: "titan_hooked_requests_total",
+    type: "counter",
+    help: "Requests that entered JavaScript; all others never left the data plane.",
+    samples: ({ hooked_requests }) => [{ labels: {}, value: hooked_requests }],
+  },
+  {
     name: "titan_connections",
     type: "gauge",
     help: "Open client connections.",

@@ -36,6 +36,8 @@ const scrape: Scrape = {
   upstreams: [],
   policies: [{ policy: 'odd"name', rejected: 2 }],
   listeners: [{ listener: "http", accepted: 4, closed: { clean: 3 }, refused: { limit: 1 }, tls: { full: 0 } }],
+  hooks: [],
+  hooked_requests: 0,
   errors: { no_route: 7 },
   access_log: { written: 1 },
   gauges: {

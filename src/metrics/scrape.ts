@@ -31,6 +31,8 @@ export interface Scrape {
     refused: Record<string, number>;
     tls: Record<string, number>;
   }[];
+  hooks: (Latency & { hook: string; outcomes: Record<string, number> })[];
+  hooked_requests: number;
   errors: Record<string, number>;
   access_log: Record<string, number>;
   gauges: {

@@ -1,4 +1,4 @@
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -8,6 +8,7 @@ import {
   type BodyMode,
   createGateway,
   defineHook,
+  defineHookFactory,
   type Gateway,
   type GatewayOptions,
   type HookInput,
@@ -285,6 +286,100 @@ describe("failures", () => {
     expect(statuses.filter((status) => status === 200)).toHaveLength(3);
     expect(statuses.filter((status) => status === 503)).toHaveLength(5);
   });
+});
+
+describe("with options", () => {
+  const schema = {
+    "~standard": {
+      validate: (value: unknown) =>
+        typeof (value as { header?: unknown }).header === "string"
+          ? { value: value as { header: string } }
+          : { issues: [{ message: "must be a header's name", path: ["header"] }] },
+    },
+  } as const;
+  const mark = defineHookFactory(
+    ({ header }: { header: string }) =>
+      defineHook({ onRequest: (ctx) => void ctx.request.headers.set(header, "marked") }),
+    schema,
+  );
+  const config = (options: object): object => ({
+    server: { host: "127.0.0.1", port: 0, workers: 1 },
+    logging: { log_requests: false },
+    upstreams: [{ name: "api", backends: [{ host: "127.0.0.1", port: api.port }] }],
+    hooks: { mark },
+    routes: [{ path: "/*", upstream: "api", middleware: [{ type: "mark", config: options }] }],
+  });
+
+  it("a factory makes a hook for each use, and its schema refuses at the option's place", async () => {
+    const gateway = createGateway(config({ header: "x-mark" }) as never);
+    await gateway.start();
+    open.push(gateway);
+    const echoed = (await (await fetch(`${gateway.address()?.url}/a`)).json()) as Echoed;
+    expect(echoed.headers["x-mark"]).toBe("marked");
+    await expect(createGateway(config({}) as never).start()).rejects.toMatchObject({
+      issues: [{ path: "routes[0].middleware[0].config.header", message: "must be a header's name" }],
+    });
+  });
+
+  it("a package serves users of JSON", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "titan-package-"));
+    const home = join(folder, "node_modules/titan-mark");
+    mkdirSync(home, { recursive: true });
+    writeFileSync(
+      join(home, "package.json"),
+      '{"name":"titan-mark","version":"1.0.0","type":"module","exports":"./index.js"}',
+    );
+    writeFileSync(
+      join(home, "index.js"),
+      `export default { [Symbol.for("titan.hookFactory")]: true, create: ({ header }) => ({ [Symbol.for("titan.hook")]: true,
+         onRequest(ctx) { ctx.request.headers.set(header, "package"); } }) };`,
+    );
+    const file = join(folder, "titan.json");
+    const uses = (type: string) =>
+      JSON.stringify({
+        ...config({}),
+        hooks: undefined,
+        routes: [{ path: "/*", upstream: "api", middleware: [{ type, config: { header: "x-by" } }] }],
+      });
+    writeFileSync(file, uses("titan-mark"));
+    const gateway = createGateway({ file }, { hookWorkers: 1 });
+    await gateway.start();
+    open.push(gateway);
+    const echoed = (await (await fetch(`${gateway.address()?.url}/a`)).json()) as Echoed;
+    expect(echoed.headers["x-by"]).toBe("package");
+    writeFileSync(file, uses("titan-missing"));
+    await expect(gateway.reload()).rejects.toMatchObject({ issues: [{ path: "routes[0].middleware[0].type" }] });
+  });
+});
+
+it("metrics tell calls, failures and the share of requests that entered JavaScript", async () => {
+  const { gateway, get } = await serve({
+    when: { paths: ["/hooked*"] },
+    onRequest(ctx) {
+      if (ctx.request.path === "/hooked/bad") throw new Error("bad");
+    },
+  });
+  for (const path of ["/free", "/hooked/a", "/hooked/bad"]) await (await get(path)).text();
+  const { body } = await gateway.metrics();
+  expect(body).toContain('titan_hook_calls_total{hook="test",outcome="failed"} ');
+  expect(body).toMatch(/titan_hook_duration_seconds_count\{hook="test"\} \d/);
+  expect(body).toContain("titan_hooked_requests_total 2");
+});
+
+it("gateways with hooks come and go without a trace", async () => {
+  for (let round = 0; round < 20; round++) {
+    const gateway = createGateway({
+      server: { host: "127.0.0.1", port: 0, workers: 1 },
+      logging: { log_requests: false },
+      hooks: { h: defineHook({ global: true, onRequest: (ctx) => ctx.respond(200, String(round)) }) },
+      routes: [{ path: "/*", respond: { body: "x" } }],
+    });
+    await gateway.start();
+    expect(await (await fetch(`${gateway.address()?.url}/`, { headers: { connection: "close" } })).text()).toBe(
+      String(round),
+    );
+    await gateway.close();
+  }
 });
 
 describe("life", () => {

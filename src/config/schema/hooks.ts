@@ -17,6 +17,8 @@ export const hooks = map(
   raw<Hook | HookFactory<never>>(
     "a hook, made with defineHook in titan.config.ts",
     (value) => isHook(value) || isHookFactory(value),
+    // JSON has no functions: an editor says so where one is tried.
+    { not: {} },
   ),
   { max: 100, key: name() },
 );
@@ -26,7 +28,7 @@ export const hookWorkers = integer({ min: 0, max: 32 });
 type Awaitable<T> = T | Promise<T>;
 
 const handler = <C, R>() =>
-  raw<(ctx: C) => R>("a function (in titan.config.ts)", (value) => typeof value === "function").optional();
+  raw<(ctx: C) => R>("a function (in titan.config.ts)", (value) => typeof value === "function", { not: {} }).optional();
 
 /** Functions of a route: a hook in place. */
 export const routeHandlers = {

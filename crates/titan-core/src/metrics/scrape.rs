@@ -11,6 +11,7 @@
 //!                   "refused": { "limit": 0, "address": 0, "shutdown": 0 }, "tls": { "full": 0, "resumed": 0, "failed": 0 } }],
 //!   "hooks": [{ "hook": "tenant", "outcomes": { "went_on": 0, "answered": 0, "told": 0, "failed": 0, "late": 0, "busy": 0, "gone": 0 },
 //!               "latency": […], "latency_sum_us": 0 }],
+//!   "hooked_requests": 0,
 //!   "errors": { "no_route": 3 },
 //!   "access_log": { "written": 0, "dropped": 0, "errors": 0 },
 //!   "gauges": { "generation": 1, "draining": false, "listeners": […], "backends": […], "certificates": […], "stores": […], "tokens": […] } }
@@ -123,6 +124,7 @@ struct Scrape<'a> {
     policies: Vec<Policy>,
     listeners: Vec<Listener>,
     hooks: Vec<Hook>,
+    hooked_requests: u64,
     errors: BTreeMap<&'static str, u64>,
     access_log: access_log::Counts,
     gauges: &'a Gauges,
@@ -225,6 +227,7 @@ pub(super) fn json(registry: &Registry, gauges: &Gauges) -> String {
         policies: policies(registry, &shards),
         listeners: listeners(registry, &shards),
         hooks: hooks(&shards),
+        hooked_requests: shards.iter().map(|shard| shard.hooked.get()).sum(),
         errors: errors(&shards),
         access_log: access_log::counts(),
         gauges,

@@ -89,6 +89,7 @@ pub struct Shard {
     pub(super) policies: Table<PolicySeries>,
     pub(super) listeners: Table<ListenerSeries>,
     pub(super) hooks: Table<HookSeries>,
+    pub(super) hooked: Counter,
     pub(super) stages: Stages,
 }
 
@@ -150,6 +151,11 @@ impl Shard {
     /// A rate limit (or another limiting policy) turned a request away.
     pub fn limited(&self, policy: Id) {
         self.policies.get(policy).rejected.inc();
+    }
+
+    /// A request has ended that some hook was called for.
+    pub fn hooked(&self) {
+        self.hooked.inc();
     }
 
     /// A hook's call has ended.

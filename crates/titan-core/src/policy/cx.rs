@@ -96,6 +96,8 @@ pub(super) struct Hooked {
     /// Attached object.
     pub(super) context: Option<Context>,
     pub(super) rewrite: Option<Box<Rewrite>>,
+    /// Some hook was called.
+    pub(super) entered: bool,
     /// Body that was read for a hook.
     pub(super) body: Option<Bytes>,
 }
@@ -112,6 +114,11 @@ impl PolicyState {
         self.permits.clear();
         self.hidden.clear();
         self.hooked = Hooked::default();
+    }
+
+    /// Whether some hook was called.
+    pub fn was_hooked(&self) -> bool {
+        self.hooked.entered
     }
 
     /// Where hooks want the request to go instead.

@@ -21,6 +21,7 @@ pub(super) fn request(hook: &Arc<Hook>, cx: &mut RequestCx<'_>) -> Flow {
         // The chain puts the step in.
         return Flow::Body(0, hook.request_body());
     }
+    cx.state.hooked.entered = true;
     let extra = Extra { request_body: cx.state.hooked.body.as_deref(), ..Extra::default() };
     match hook.call(Point::Request, &cx.req, cx.state.identity.as_deref(), cx.state.hooked.context.as_ref(), &extra) {
         Ok(called) => wait(async move { Outcome::Hook(called.wait().await) }),
@@ -68,6 +69,7 @@ impl Chain {
     /// of the answer's head are kept for [`Chain::response`].
     pub async fn hooks_at(&self, point: Point, req: &RequestView<'_>, state: &mut PolicyState, extra: &Extra<'_>) -> Option<Answer> {
         for hook in self.hook_list().filter(|hook| hook.wants(point, req)) {
+            state.hooked.entered = true;
             let called = match hook.call(point, req, state.identity.as_deref(), state.hooked.context.as_ref(), extra) {
                 Ok(called) => Ok(called.wait().await),
                 Err(fault) => Err(fault),

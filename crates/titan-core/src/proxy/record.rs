@@ -29,6 +29,9 @@ pub(super) fn close<D: Downstream>(x: &Exchange<'_>, down: &D) {
         stage: notes.stage,
     });
     super::hooks::log(x, status);
+    if x.kit.policy.was_hooked() {
+        x.local.counts.hooked();
+    }
     let Some(log) = &x.snapshot.access_log else { return };
     let tls = x.client.tls.as_deref();
     log.write(&Entry {
