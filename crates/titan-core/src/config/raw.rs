@@ -139,19 +139,13 @@ pub enum LogFormat {
 }
 
 /// Built-in endpoints. Paths under `/_` win over routes; the others lose to a configured route.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Builtin {
     /// Peers (CIDR) beside loopback that may read `/_metrics` and `/services/health`; others get 404.
     pub internal_cidrs: Vec<String>,
     /// Path to body: health answers beside `/_health`, `/_live`, `/_ready`. Used by presets.
     pub health_paths: BTreeMap<String, HealthKind>,
-}
-
-impl Default for Builtin {
-    fn default() -> Self {
-        Self { internal_cidrs: Vec::new(), health_paths: BTreeMap::new() }
-    }
 }
 
 /// What a health path answers.

@@ -103,7 +103,7 @@ fn fields(head: &ResponseHead, replaced: bool) -> HeaderOps {
         let of_body = matches!(field.id, HeaderId::ETag | HeaderId::ContentEncoding);
         let name = field.name.of(&head.bytes).to_ascii_lowercase();
         let of_body = of_body || matches!(&*name, b"content-md5" | b"digest" | b"content-digest" | b"repr-digest" | b"accept-ranges");
-        if !framing && !(replaced && of_body) {
+        if !(framing || replaced && of_body) {
             ops.add(&name, field.value.of(&head.bytes));
         }
     }

@@ -114,10 +114,10 @@ fn a_large_body_passes_through_tls_both_ways() {
         let n = client.read(&mut chunk).unwrap();
         assert_ne!(n, 0);
         all.extend_from_slice(&chunk[..n]);
-        if let Some(at) = all.windows(4).position(|w| w == b"\r\n\r\n") {
-            if all.len() >= at + 4 + body.len() {
-                break at + 4;
-            }
+        if let Some(at) = all.windows(4).position(|w| w == b"\r\n\r\n")
+            && all.len() >= at + 4 + body.len()
+        {
+            break at + 4;
         }
     };
     assert!(all[at..] == body[..]);
