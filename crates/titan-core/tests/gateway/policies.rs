@@ -102,6 +102,89 @@ fn requirement_37_v13_identity_reaches_the_backend_and_forgeries_do_not() {
     assert!(seen.starts_with("GET /x?a=1&b=2 HTTP/1.1") && seen.contains("x-user: u1"), "{seen}");
 }
 
+fn b64(text: impl AsRef<[u8]>) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut out = String::new();
+    for chunk in text.as_ref().chunks(3) {
+        let bits = chunk.iter().fold(0u32, |bits, b| bits << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
+        (0..=chunk.len()).for_each(|i| out.push(DIGITS[(bits >> (18 - 6 * i)) as usize & 63] as char));
+    }
+    out
+}
+
+#[test]
+fn v17_forged_tokens_reach_no_backend() {
+    let origin = Origin::echo();
+    let pair = rcgen::KeyPair::generate().unwrap();
+    let key = json!({"algorithm": "ES256", "key_id": "k1", "public_key": pair.public_key_pem()});
+    let method = json!({"method": "jwt", "keys": [key]});
+    let auth = json!({"name": "auth", "type": "auth", "config": {"methods": [method]}});
+    let gateway = gateway(with(&origin, json!([auth]), false));
+    let mut peer = Peer::connect(address(&gateway));
+    let claims = json!({"sub": "admin", "exp": now() + 60});
+    let unsigned = |header: Value| format!("{}.{}.", b64(header.to_string()), b64(claims.to_string()));
+    let hmac = |secret: &[u8]| {
+        let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS256);
+        header.kid = Some("k1".into());
+        jsonwebtoken::encode(&header, &claims, &jsonwebtoken::EncodingKey::from_secret(secret).unwrap()).unwrap()
+    };
+    let own = rcgen::KeyPair::generate().unwrap();
+    let signed_by = |pair: &rcgen::KeyPair, claims: &Value, kid: &str| {
+        let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
+        (header.kid, header.jku) = (Some(kid.into()), Some(format!("http://{}/keys", origin.address)));
+        let key = jsonwebtoken::EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes()).unwrap();
+        jsonwebtoken::encode(&header, claims, &key).unwrap()
+    };
+    let mut string_exp = claims.clone();
+    string_exp["exp"] = json!((now() + 60).to_string());
+    let forged = [
+        unsigned(json!({"alg": "none"})),
+        unsigned(json!({"alg": "nOnE", "kid": "k1"})),
+        unsigned(json!({"alg": "ES256", "kid": "k1"})),
+        hmac(pair.public_key_pem().as_bytes()),
+        hmac(pair.public_key_pem().trim().as_bytes()),
+        signed_by(&own, &claims, "k1"),
+        signed_by(&pair, &claims, "../../dev/null"),
+        signed_by(&pair, &string_exp, "k1"),
+        format!("{}, {}", signed_by(&pair, &claims, "k1"), signed_by(&own, &claims, "k1")),
+    ];
+    for token in &forged {
+        let answer = ask(&mut peer, "GET", "/", &[("Authorization", &format!("Bearer {token}"))]);
+        assert_eq!((answer.status, answer.json()["message"].as_str()), (401, Some("Authentication required")), "{token}");
+        assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer realm=\"titan\", error=\"invalid_token\""), "{token}");
+    }
+    assert_eq!(origin.connections(), 0, "neither a forged request nor a fetch of the forger's keys");
+    let good = format!("Bearer {}", signed_by(&pair, &claims, "k1"));
+    assert_eq!(ask(&mut peer, "GET", "/", &[("Authorization", &good)]).status, 200);
+}
+
+#[test]
+fn v18_unknown_keys_cost_the_provider_one_fetch() {
+    let origin = Origin::echo();
+    let provider = Origin::fixed(b"HTTP/1.1 200 OK\r\nContent-Length: 139\r\n\r\n{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"kid\":\"k\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\",\"use\":\"sig\",\"padding\":\"..............\"}]}");
+    let method = json!({"method": "jwt", "jwks": {"url": format!("http://{}/keys", provider.address), "cooldown_ms": 60_000}});
+    let auth = json!({"name": "auth", "type": "auth", "config": {"methods": [method]}});
+    let mut config = with(&origin, json!([auth]), false);
+    config["workers"] = json!(2);
+    let gateway = gateway(config);
+    let to = address(&gateway);
+    let threads: Vec<_> = (0..4)
+        .map(|thread| {
+            std::thread::spawn(move || {
+                let mut peer = Peer::connect(to);
+                for i in 0..50 {
+                    let header = json!({"alg": "EdDSA", "kid": format!("{thread}-{i}"), "jku": "http://127.0.0.1:1/"});
+                    let token = format!("{}.{}.{}", b64(header.to_string()), b64(json!({"exp": now() + 60}).to_string()), b64([0; 64]));
+                    assert_eq!(ask(&mut peer, "GET", "/", &[("Authorization", &format!("Bearer {token}"))]).status, 401);
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|t| t.join().unwrap());
+    assert_eq!(provider.received().matches("GET /keys").count(), 1, "200 tokens with unknown keys, one fetch");
+    assert_eq!(origin.connections(), 0);
+}
+
 #[test]
 fn the_upgrade_runs_the_whole_chain() {
     let origin = Origin::new(|mut peer| {
