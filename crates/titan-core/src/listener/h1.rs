@@ -54,7 +54,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(conn: &mu
                 conn.begin_refusal();
                 let (local, started) = (conn.local.clone(), Instant::now());
                 let after = Recycled::new(proxy::refuse(&local, conn, &error, started)).await;
-                return Served::Closed(if matches!(after, After::Linger) { linger(conn).await } else { Close::Error });
+                return Served::Closed(if matches!(after, After::Linger) { Box::pin(linger(conn)).await } else { Close::Error });
             }
         };
         sniff = false;
@@ -64,16 +64,17 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(conn: &mu
         let after = Recycled::new(proxy::exchange(local, conn, kit, started)).await;
         return Served::Closed(match after {
             After::Next if conn.lives_on() => continue,
-            After::Next => shut(conn).await,
+            // Boxed, like all that is not the idle connection: a future is as large as the largest of its states.
+            After::Next => Box::pin(shut(conn)).await,
             After::Close => Close::Clean,
-            After::Linger => linger(conn).await,
+            After::Linger => Box::pin(linger(conn)).await,
             After::Reset => {
                 conn.abort();
                 Close::Error
             }
             After::Tunnel(tunnel) => {
                 let (local, early) = (conn.local.clone(), std::mem::take(&mut conn.inbox));
-                proxy::run_tunnel(&local, &mut conn.io, early, &conn.timer, tunnel).await;
+                Box::pin(proxy::run_tunnel(&local, &mut conn.io, early, &conn.timer, tunnel)).await;
                 Close::Clean
             }
         });

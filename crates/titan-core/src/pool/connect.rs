@@ -49,6 +49,11 @@ pub async fn connect(ask: Connect) -> Result<Connection, ProxyError> {
 }
 
 fn refused(endpoint: &Endpoint, error: &io::Error) -> ProxyError {
+    // Out of descriptors, memory or ports: nothing that the backend did, and nothing that another backend would do better.
+    #[cfg(unix)]
+    if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EADDRNOTAVAIL)) {
+        return ProxyError::gateway(ErrorKind::Overloaded, format!("no connection to {} could be opened: {error}", endpoint.backend));
+    }
     let detail = format!("connecting to {} ({}) failed: {error}", endpoint.backend, endpoint.addr);
     ProxyError::upstream(ErrorKind::ConnectFailed, RetrySafety::Unsent, detail)
 }

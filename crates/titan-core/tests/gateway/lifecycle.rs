@@ -207,3 +207,19 @@ fn a_drain_says_1001_to_websockets_between_two_frames() {
         origin.received.lock().unwrap().ends_with(&[0x88, 0x82, 0x1a, 0x2b, 0x3c, 0x4d, 0x19, 0xc2])
     });
 }
+
+#[test]
+fn an_idle_tunnel_is_closed() {
+    let origin = Origin::new(|mut peer| {
+        peer.head()?;
+        peer.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n")?;
+        peer.rest().map(drop)
+    });
+    let mut config = proxy(origin.address);
+    config["routes"][0]["websocket"] = json!({ "idle_timeout_ms": 150 });
+    let gateway = gateway(config);
+    let mut client = Peer::connect(address(&gateway));
+    client.send(b"GET / HTTP/1.1\r\nHost: t\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n").unwrap();
+    assert_eq!(client.response().unwrap().status, 101);
+    assert!(client.is_closed_within(PATIENCE));
+}
