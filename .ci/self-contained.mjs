@@ -52,8 +52,9 @@ for (const part of ["bin", "dist", "lib"]) mkdirSync(join(folder, part), { recur
 
 const { metafile } = await build({
   absWorkingDir: root,
-  entryPoints: ["src/cli/main.ts"],
-  outfile: join(folder, "dist/titan.js"),
+  // A thread of hooks has its own program; `titan.config.ts` gets `defineConfig` and its like from a small one.
+  entryPoints: { titan: "src/cli/main.ts", "hooks/worker": "src/hooks/worker.ts", define: "src/config/define.ts" },
+  outdir: join(folder, "dist"),
   bundle: true,
   format: "esm",
   platform: "node",
@@ -68,13 +69,6 @@ const { metafile } = await build({
     js: 'import{createRequire as __titanRequire}from"node:module";const require=__titanRequire(import.meta.url);',
   },
   plugins: [{ name: "addon", setup: loadAddonFromLib }],
-  logLevel: "warning",
-});
-await build({
-  absWorkingDir: root,
-  entryPoints: ["src/config/define.ts"],
-  outfile: join(folder, "dist/define.js"),
-  format: "esm",
   logLevel: "warning",
 });
 writeFileSync(join(folder, "dist/package.json"), '{"type":"module"}\n');
@@ -133,8 +127,11 @@ function loadAddonFromLib(plugin) {
   plugin.onLoad({ filter: /.*/, namespace: "addon" }, () => ({
     resolveDir: root,
     contents: [
+      'import { existsSync } from "node:fs";',
       'import { fileURLToPath } from "node:url";',
-      'const file = process.env.NAPI_RS_NATIVE_LIBRARY_PATH || fileURLToPath(new URL("../lib/titan.node", import.meta.url));',
+      // From dist/titan.js or dist/hooks/worker.js.
+      'const beside = ["../lib/titan.node", "../../lib/titan.node"].map((path) => fileURLToPath(new URL(path, import.meta.url)));',
+      "const file = process.env.NAPI_RS_NATIVE_LIBRARY_PATH || beside.find(existsSync);",
       "const addon = require(file);",
       ...names.map((name) => `export const ${name} = addon.${name};`),
     ].join("\n"),

@@ -62,7 +62,12 @@ describe.skipIf(platform?.os !== "linux")("the self-contained bundle", () => {
   });
 
   it("is one script that is read when it starts", () => {
-    expect(readdirSync(join(elsewhere, name, "dist")).sort()).toEqual(["define.js", "package.json", "titan.js"]);
+    expect(readdirSync(join(elsewhere, name, "dist")).sort()).toEqual([
+      "define.js",
+      "hooks",
+      "package.json",
+      "titan.js",
+    ]);
     expect(readFileSync(join(elsewhere, name, "dist/titan.js"), "utf8")).not.toContain(ROOT);
   });
 
@@ -113,6 +118,30 @@ describe.skipIf(platform?.os !== "linux")("the self-contained bundle", () => {
     // 300 ms is the aim on a quiet machine with a release addon (docs/performance.md); a debug addon on a busy one may take longer.
     process.stdout.write(`bundle: serving after ${times.map(Math.round).join(", ")} ms\n`);
     expect(Math.min(...times)).toBeLessThan(5000);
+  });
+
+  it("runs hooks of titan.config.ts in their own thread", async () => {
+    const [port, admin] = [await freePort(), await freePort()];
+    const config = join(work.path, "hooks.config.ts");
+    writeFileSync(
+      config,
+      `import { defineConfig, defineHook } from "@titan-gateway/titan";
+       export default defineConfig({
+         server: { host: "127.0.0.1", port: ${port} },
+         metrics: { port: ${admin} },
+         hooks: { hello: defineHook({ reads: { headers: ["x-name"] }, onRequest: (ctx) => ctx.respond(200, "hello " + ctx.request.headers.get("x-name")) }) },
+         routes: [{ path: "/*", respond: {}, middleware: ["hello"] }],
+       });`,
+    );
+    await serving(
+      titan,
+      ["serve", "--config", config],
+      { url: `http://127.0.0.1:${port}/_health`, env: cleanEnvironment(bare) },
+      async () => {
+        const answer = await fetch(`http://127.0.0.1:${port}/x`, { headers: { "x-name": "you" } });
+        expect(await answer.text()).toBe("hello you");
+      },
+    );
   });
 
   it("is not larger than it has to be", () => {
