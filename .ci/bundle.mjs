@@ -17,6 +17,7 @@ const { metafile } = await build({
     define: "src/config/define.ts",
     "cli/main": "src/cli/main.ts",
     "hooks/worker": "src/hooks/worker.ts",
+    "testing/index": "src/testing/index.ts",
   },
   outdir: "dist",
   chunkNames: "chunks/[name]-[hash]",

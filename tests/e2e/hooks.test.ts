@@ -165,6 +165,10 @@ describe("onRequest", () => {
     const stream = new Blob([json]).stream();
     const streamed = (await (await post(stream as never, { duplex: "half" } as never)).json()) as Echoed;
     expect([streamed.headers["x-name"], streamed.body]).toEqual(["J%C3%BCrgen", json]);
+    // An unknown length that turns out to be none.
+    const empty = new ReadableStream({ start: (controller) => controller.close() });
+    const nothing = (await (await post(empty as never, { duplex: "half" } as never)).json()) as Echoed;
+    expect([nothing.headers["x-name"], nothing.body]).toEqual(["none", ""]);
     expect((await post("{oops")).status).toBe(400);
     expect((await post("x".repeat(2_000))).status).toBe(413);
     expect((await get("/a")).status).toBe(200);
