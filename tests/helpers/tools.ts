@@ -1,0 +1,28 @@
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdirSync } from "node:fs";
+import { join, resolve } from "node:path";
+
+const CACHE = resolve(import.meta.dirname, "../../.cache/tools");
+
+/**
+ * A conformance tool written in Go: from the environment, the PATH or the cache, else built into the cache where there is a Go toolchain.
+ * `undefined` where none of that is possible; the reason is printed, so that a skipped suite is seen.
+ */
+export function goTool(name: string, module: string): string | undefined {
+  const given = process.env[name.toUpperCase()];
+  if (given !== undefined) return given;
+  for (const dir of [CACHE, ...(process.env.PATH ?? "").split(":")]) {
+    const file = join(dir, name);
+    if (existsSync(file)) return file;
+  }
+  try {
+    mkdirSync(CACHE, { recursive: true });
+    execFileSync("go", ["install", module], { env: { ...process.env, GOBIN: CACHE }, stdio: "pipe", timeout: 240_000 });
+    return join(CACHE, name);
+  } catch (error) {
+    console.warn(
+      `SKIPPED: ${name} is not installed and could not be built with "go install ${module}": ${String(error)}`,
+    );
+    return undefined;
+  }
+}
