@@ -7,7 +7,7 @@
 //! one place ([`proxy`]'s `rescue`).
 //!
 //! [`gateway::Gateway`] starts the shards, publishes snapshots to them and drains them. Imports go one way:
-//! `shard → listener → proxy → {route, policy, auth, balance, upstream, pool} → {http, metrics, error}`; run-time modules never import
+//! `shard → listener → proxy → {route, policy, auth, balance, upstream, pool} → {http, metrics, error, rt}`; run-time modules never import
 //! [`config`].
 
 pub mod auth;

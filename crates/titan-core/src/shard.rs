@@ -166,12 +166,16 @@ impl Shard {
                 port.update(&spec);
             }
         }
+        let closes = !publication.close.is_empty();
         for key in publication.close {
             if let Some((port, _)) = self.ports.borrow_mut().remove(&key) {
                 port.close();
             }
         }
-        self.local.timers.wake_all();
+        // Idle connections of a closed listener must notice; the others need not be woken by every reload.
+        if closes {
+            self.local.timers.wake_all();
+        }
     }
 
     fn open(&self, opening: Opening) -> io::Result<()> {

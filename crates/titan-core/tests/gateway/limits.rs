@@ -147,3 +147,23 @@ fn requests_for_a_full_backend_wait_in_line_and_then_get_503() {
     assert_eq!(slow, [200, 200, 503, 503], "the wait has an end");
     assert_eq!(origin.connections(), 2);
 }
+
+#[test]
+fn a_client_that_takes_nothing_is_cut() {
+    let origin = Origin::new(|mut peer| {
+        peer.request()?;
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n")?;
+        let block = vec![b'x'; 1 << 16];
+        while peer.send(&block).is_ok() {}
+        Ok(())
+    });
+    let mut config = proxy(origin.address);
+    config["listeners"] = listener(json!({ "timeouts": { "write_ms": 200 } }));
+    let gateway = gateway(config);
+    let mut client = Peer::connect(address(&gateway));
+    client.send(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n").unwrap();
+    eventually("the slow reader is given up", || {
+        serde_json::from_str::<Value>(&gateway.metrics_json()).unwrap()["errors"]["client_timeout"] == 1
+    });
+    assert!(client.rest().is_err() || client.buf.len() < 1 << 30, "cut in the middle of the answer");
+}
