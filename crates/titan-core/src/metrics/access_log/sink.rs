@@ -78,6 +78,8 @@ pub(super) fn open(raw: &raw::AccessLog) -> Result<Arc<Sink>, String> {
     let mut sinks = SINKS.lock();
     if let Some(sink) = sinks.get(&raw.output).and_then(Weak::upgrade) {
         *sink.settings.lock() = rotation;
+        // A reload is how logrotate says that it moved the file away.
+        sink.reopen();
         return Ok(sink);
     }
     let output = if raw.output == "stdout" {

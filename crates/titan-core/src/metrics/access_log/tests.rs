@@ -270,6 +270,13 @@ fn a_reload_with_the_same_output_keeps_its_writer() {
     flush();
     assert!(second.sync(Duration::from_secs(5)));
     assert_eq!(dir.read("log"), "status=200\ntries=1\n");
+    // Moved away and reloaded, as logrotate does it.
+    std::fs::rename(dir.0.join("log"), dir.0.join("moved")).unwrap();
+    let third = compile(&["status"]);
+    third.write(&entry(None));
+    flush();
+    assert!(third.sync(Duration::from_secs(5)));
+    assert_eq!((dir.read("moved"), dir.read("log")), ("status=200\ntries=1\n".into(), "status=200\n".into()));
 }
 
 #[cfg(unix)]
