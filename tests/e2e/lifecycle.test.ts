@@ -1,6 +1,6 @@
 /** Reload, drain and signals of a real `titan serve`. */
 import { spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { Agent, request } from "node:http";
 import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -45,6 +45,9 @@ const to = (backend: Backend, more: object = {}) => ({
 
 async function start(config: TitanOptions["config"], args: string[] = []): Promise<Titan> {
   titan = await startTitan({ config, args, env: { TITAN_RUNTIME_DIR: runtime } });
+  // It answers a little before its control socket is there.
+  const socket = join(runtime, `${titan.child.pid}.sock`);
+  await until(() => existsSync(socket));
   return titan;
 }
 
