@@ -5,7 +5,7 @@
 //!
 //! `<prefix>revoked` is a sorted set of `exp jti` by the time of revocation, `<prefix>revoked:exp` the same by the time of forgetting.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -36,12 +36,12 @@ return 1";
 pub struct SharedRevocations {
     unwritten: Mutex<Vec<(String, Option<u64>)>>,
     written: Notify,
-    task: Option<tokio::task::AbortHandle>,
+    task: OnceLock<tokio::task::AbortHandle>,
 }
 
 impl Drop for SharedRevocations {
     fn drop(&mut self) {
-        if let Some(task) = &self.task {
+        if let Some(task) = self.task.get() {
             task.abort();
         }
     }
@@ -50,17 +50,15 @@ impl Drop for SharedRevocations {
 impl SharedRevocations {
     /// Keeps `list` the same as everybody else's while it lives.
     pub fn start(store: Arc<Store>, prefix: &str, list: Arc<Revocations>, runtime: Option<&tokio::runtime::Handle>) -> Arc<Self> {
-        Arc::new_cyclic(|this: &Weak<Self>| {
-            let sync = Sync {
-                store,
-                list,
-                keys: [format!("{prefix}revoked"), format!("{prefix}revoked:exp")],
-                write: Script::new(WRITE),
-                cursor: 0,
-            };
-            let task = runtime.map(|runtime| runtime.spawn(run(sync, this.clone())).abort_handle());
-            Self { unwritten: Mutex::default(), written: Notify::new(), task }
-        })
+        let keys = [format!("{prefix}revoked"), format!("{prefix}revoked:exp")];
+        let sync = Sync { store, list, keys, write: Script::new(WRITE), cursor: 0 };
+        // Whole before the task begins, which ends where there is nobody to sync for.
+        let shared = Arc::new(Self { unwritten: Mutex::default(), written: Notify::new(), task: OnceLock::new() });
+        if let Some(runtime) = runtime {
+            let task = runtime.spawn(run(sync, Arc::downgrade(&shared)));
+            let _ = shared.task.set(task.abort_handle());
+        }
+        shared
     }
 
     /// Tells the others.
