@@ -109,7 +109,7 @@ test("SIGHUP swaps the configuration under load without a failed request", async
   expect(answered).toBeGreaterThan(20);
 });
 
-test("a WebSocket on an unchanged route outlives a reload, and is closed when Titan drains", async () => {
+test("a WebSocket on an unchanged route outlives a reload, and hears 1001 when Titan drains", async () => {
   const sockets = new WebSocketServer({ port: 0, host: "127.0.0.1" });
   sockets.on("connection", (socket) => socket.on("message", (data, binary) => socket.send(data, { binary })));
   await new Promise((done) => sockets.once("listening", done));
@@ -134,9 +134,9 @@ test("a WebSocket on an unchanged route outlives a reload, and is closed when Ti
   socket.send("after");
   await until(() => heard.length === 2);
   expect(heard).toEqual(["before", "after"]);
-  const closed = new Promise((done) => socket.once("close", done));
+  const closed = new Promise<number>((done) => socket.once("close", (code) => done(code)));
   at.child.kill("SIGTERM");
-  await closed;
+  expect(await closed).toBe(1001);
   sockets.close();
 });
 
