@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { existsSync, mkdirSync, renameSync } from "node:fs";
+import { basename, join, resolve } from "node:path";
 
 const CACHE = resolve(import.meta.dirname, "../../.cache/tools");
 
@@ -17,8 +17,11 @@ export function goTool(name: string, module: string): string | undefined {
   }
   try {
     mkdirSync(CACHE, { recursive: true });
-    execFileSync("go", ["install", module], { env: { ...process.env, GOBIN: CACHE }, stdio: "pipe", timeout: 240_000 });
-    return join(CACHE, name);
+    execFileSync("go", ["install", module], { env: { ...process.env, GOBIN: CACHE }, stdio: "pipe", timeout: 600_000 });
+    const built = join(CACHE, basename(module.split("@")[0] as string));
+    const file = join(CACHE, name);
+    if (built !== file) renameSync(built, file);
+    return file;
   } catch (error) {
     console.warn(
       `SKIPPED: ${name} is not installed and could not be built with "go install ${module}": ${String(error)}`,
