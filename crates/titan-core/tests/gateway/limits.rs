@@ -167,3 +167,24 @@ fn a_client_that_takes_nothing_is_cut() {
     });
     assert!(client.rest().is_err() || client.buf.len() < 1 << 30, "cut in the middle of the answer");
 }
+
+#[test]
+fn a_dripping_body_is_given_up_by_its_average_rate() {
+    let origin = Origin::echo();
+    let gateway = gateway(proxy(origin.address));
+    let mut client = Peer::connect(address(&gateway));
+    client.send(b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 100000\r\n\r\n").unwrap();
+    let begin = Instant::now();
+    let mut writer = client.stream.try_clone().unwrap();
+    // Never quiet for long, so the limit between two reads (a minute) says nothing.
+    let dripping = std::thread::spawn(move || {
+        while std::io::Write::write_all(&mut writer, b"x").is_ok() && begin.elapsed() < PATIENCE * 2 {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    client.stream.set_read_timeout(Some(PATIENCE * 2)).unwrap();
+    assert_eq!(client.response().unwrap().status, 408);
+    assert!(begin.elapsed() > Duration::from_secs(10), "a body may be slow at first");
+    drop(client);
+    dripping.join().unwrap();
+}
