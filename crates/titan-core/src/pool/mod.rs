@@ -57,6 +57,11 @@ impl Pool {
         None
     }
 
+    /// Drops the idle connections to an endpoint.
+    pub fn forget(&mut self, endpoint: &Endpoint) {
+        self.idle.remove(&endpoint.id);
+    }
+
     /// The HTTP/2 connections to an endpoint.
     pub fn backend(&mut self, endpoint: &Endpoint, idle_timeout: Option<Duration>) -> Rc<Backend> {
         let (backend, limit) = self.multiplexed.entry(endpoint.id).or_default();

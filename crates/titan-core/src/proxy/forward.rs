@@ -283,7 +283,13 @@ async fn lane<D: Downstream>(
     if !fresh && let Some(connection) = local.pool.borrow_mut().checkout(endpoint) {
         return Ok(Lane::H1(connection));
     }
-    let permit = match endpoint.permits.try_acquire() {
+    let mut permit = endpoint.permits.try_acquire();
+    if permit.is_none() && fresh {
+        // Idle connections that nobody may use now must not keep a new one from being opened.
+        local.pool.borrow_mut().forget(endpoint);
+        permit = endpoint.permits.try_acquire();
+    }
+    let permit = match permit {
         Some(permit) => permit,
         None => {
             let wait = endpoint.permits.wait().map_err(|_| exhausted(endpoint, "the queue for a connection is full"))?;

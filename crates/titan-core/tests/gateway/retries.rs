@@ -135,3 +135,22 @@ fn an_open_circuit_answers_at_once() {
     assert_eq!(statuses, [502, 502, 502, 503, 503, 503, 503, 503], "counted for the process, not for each shard");
     assert_eq!(count.load(Ordering::SeqCst), 3);
 }
+
+#[test]
+fn idle_connections_that_went_stale_do_not_keep_a_full_backend_full() {
+    let origin = Origin::new(|mut peer| {
+        // Answers once; a second request on the connection is taken and never answered but by closing.
+        peer.request()?;
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+        peer.request().map(drop)
+    });
+    let mut config = proxy(origin.address);
+    config["upstreams"][0]["backends"][0]["max_connections"] = json!(2);
+    let gateway = gateway(config);
+    let target = address(&gateway);
+    let first: Vec<_> = (0..2).map(|_| std::thread::spawn(move || Peer::connect(target).get("/").unwrap().status)).collect();
+    assert!(first.into_iter().all(|thread| thread.join().unwrap() == 200));
+    assert_eq!(origin.connections(), 2, "both are idle now");
+    assert_eq!(Peer::connect(target).get("/").unwrap().status, 200);
+}
