@@ -35,7 +35,7 @@ pub enum Balance {
         bound: Option<f64>,
     },
     /// A signed cookie binds a client to an endpoint.
-    Sticky(Sticky),
+    Sticky(Box<Sticky>),
 }
 
 /// The candidate whose turn it is, or the next one that is `ok`.

@@ -226,11 +226,14 @@ fn pattern() -> impl Strategy<Value = String> {
     })
 }
 
+/// Pattern, hosts, methods, priority, whether a header is asked for.
+type Drawn = (String, Vec<&'static str>, Vec<&'static str>, i32, bool);
+
 fn entries() -> impl Strategy<Value = Vec<Entry>> {
     let host = prop::sample::select(vec![vec![], vec!["h.t"], vec!["*.t"], vec!["*.h.t", "x.t"]]);
     let method = prop::sample::select(vec![vec![], vec!["GET"], vec!["POST", "PUT"], vec!["HEAD"]]);
     prop::collection::vec((pattern(), host, method, -1..2i32, any::<bool>()), 1..12).prop_map(|list| {
-        let build = |(i, (p, h, m, priority, canary)): (usize, (String, Vec<&str>, Vec<&str>, i32, bool))| {
+        let build = |(i, (p, h, m, priority, canary)): (usize, Drawn)| {
             let entry = methods(hosts(Entry { priority, ..entry(i, &p) }, &h), &m);
             if canary { header(entry, "x-c", "1") } else { entry }
         };

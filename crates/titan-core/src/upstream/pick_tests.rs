@@ -242,7 +242,7 @@ fn bounded_load_spills_over() {
 
 #[test]
 fn sticky_binds_by_a_signed_cookie() {
-    let upstream = upstream(Balance::Sticky(Sticky::new("srv", b"secret", 0)), &[1, 1, 1]);
+    let upstream = upstream(Balance::Sticky(Box::new(Sticky::new("srv", b"secret", 0))), &[1, 1, 1]);
     let none = head("GET", "/", &[]);
     let first = pick(&upstream).unwrap();
     let cookie = upstream.sticky_cookie(&first, &none, false).unwrap();

@@ -186,7 +186,7 @@ fn balance(raw: &raw::Balance) -> Result<Balance, String> {
             if cookie.is_empty() || !cookie.bytes().all(token) {
                 return Err(format!("\"{cookie}\" is not a cookie name"));
             }
-            Balance::Sticky(Sticky::new(cookie, secret.as_bytes(), *ttl_seconds))
+            Balance::Sticky(Box::new(Sticky::new(cookie, secret.as_bytes(), *ttl_seconds)))
         }
     })
 }
