@@ -70,7 +70,7 @@ export function certificate(dir) {
 
 /**
  * Starts a variant; resolves when it answers. `context` = { dir, origin, cert, key, form }, and for the reliability scenarios
- * { backendConnections, memoryLimit, reloadable }.
+ * { backendConnections, memoryLimit }.
  */
 export async function startGateway(name, context) {
   const variant = VARIANTS[name];
@@ -85,12 +85,7 @@ export async function startGateway(name, context) {
   if (context.memoryLimit) limitMemory(child.pid, context.memoryLimit);
   const route = variant.routes ? `/r${variant.routes / 2}` : "";
   const ready = await untilServing(child, ports.http, `${route}/109`, from);
-  const [reload, drain] = {
-    titan: ["SIGHUP", "SIGTERM"],
-    nginx: ["SIGHUP", "SIGQUIT"],
-    haproxy: ["SIGUSR2", "SIGUSR1"],
-  }[variant.kind];
-  return { name, child, ports, ready, prefix: route, reload: () => child.kill(reload), drain: () => child.kill(drain) };
+  return { name, child, ports, ready, prefix: route };
 }
 
 /** A memory cgroup (v1) of its own, removed by the system's own rules once it is empty. */
@@ -220,7 +215,7 @@ http {
 }
 
 // Tuned: one thread, no log, connections to the origin shared by all clients, splicing of large answers.
-function haproxy({ dir, origin, ports, cert, key, full = false, backendConnections = 0, reloadable = false }) {
+function haproxy({ dir, origin, ports, cert, key, full = false, backendConnections = 0 }) {
   const pem = path.join(dir, "haproxy.pem");
   writeFileSync(pem, `${read(cert)}${read(key)}`, { mode: 0o600 });
   const headers = full
@@ -263,7 +258,7 @@ backend origin
 `;
   const file = path.join(dir, "haproxy.cfg");
   writeFileSync(file, text);
-  return ["haproxy", ...(reloadable ? ["-W"] : []), "-db", "-f", file];
+  return ["haproxy", "-db", "-f", file];
 }
 
 function read(file) {

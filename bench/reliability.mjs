@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// `npm run bench:reliability`: what happens to requests when things go wrong, nginx and HAProxy in the same run where they can do the same.
-// Each scenario is bounded and ends by itself; everything is on loopback.
+// `npm run bench:reliability`: thousands of idle connections and four times the load that the backends carry, nginx and HAProxy in the same
+// run. What else can go wrong is `npm run test:chaos`. Each scenario is bounded and ends by itself; everything is on loopback.
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
@@ -16,7 +16,6 @@ const { values: options } = parseArgs({
   options: {
     only: { type: "string" },
     gateways: { type: "string", default: "titan,nginx,haproxy" },
-    "soak-minutes": { type: "string", default: "5" },
     idle: { type: "string", default: "9000" },
     titan: { type: "string" },
     "no-build": { type: "boolean", default: false },
@@ -42,46 +41,6 @@ function tell(scenario, gateway, figures) {
 }
 
 const scenarios = {
-  /** 1: a hundred reloads under keep-alive load, no request fails. */
-  async reload(context, name) {
-    const gateway = await startGateway(name, context);
-    const running = load(gateway.ports.http, ["--connections", "64", "--seconds", "13", "--rate", "5000"]);
-    await sleep(1000);
-    const count = name === "titan" ? 100 : 20;
-    for (let n = 0; n < count; n++) {
-      gateway.reload();
-      await sleep(name === "titan" ? 110 : 500);
-    }
-    const result = await running;
-    tell("reload", name, {
-      reloads: count,
-      ok: result.ok,
-      statuses: result.statuses,
-      ...broken(result),
-      p999_us: result.latency_us.p999,
-    });
-    await stop(gateway.child);
-  },
-
-  /** 4: SIGTERM under load, every accepted request is answered. */
-  async drain(context, name) {
-    const gateway = await startGateway(name, context);
-    const running = load(gateway.ports.http, ["--connections", "64", "--seconds", "3", "--path", "/109?delay=20"]);
-    await sleep(1500);
-    const began = performance.now();
-    gateway.drain();
-    const code = await gateway.child.ended;
-    const exit = performance.now() - began;
-    const result = await running;
-    tell("drain", name, {
-      exit_ms: Math.round(exit),
-      code,
-      ok: result.ok,
-      statuses: result.statuses,
-      ...broken(result),
-    });
-  },
-
   /** 9: many idle connections, and the latency of others beside them. */
   async idle(context, name) {
     const gateway = await startGateway(name, context);
@@ -172,65 +131,20 @@ const scenarios = {
     });
     await stop(gateway.child);
   },
-
-  /** 12: a steady load of several kinds, memory sampled; the slope of its second half. */
-  async soak(context, name) {
-    const minutes = Number(options["soak-minutes"]);
-    const gateway = await startGateway(name, context);
-    const { http, https } = gateway.ports;
-    const seconds = ["--seconds", String(minutes * 60)];
-    const running = [
-      load(http, [...seconds, "--connections", "32", "--rate", "2000"]),
-      load(http, [...seconds, "--connections", "8", "--rate", "200", "--path", "/256k"]),
-      load(http, [...seconds, "--connections", "8", "--rate", "100", "--close", "1"]),
-      load(https, [...seconds, "--connections", "16", "--rate", "500", "--tls", "bench.test", "--path", "/16k"]),
-      load(https, [...seconds, "--connections", "4", "--rate", "20", "--tls", "bench.test", "--close", "1"]),
-      load(http, [...seconds, "--connections", "8", "--rate", "200", "--method", "POST", "--body", "20000"]),
-    ];
-    const samples = [];
-    const began = performance.now();
-    while (performance.now() - began < minutes * 60_000) {
-      await sleep(5000);
-      samples.push([(performance.now() - began) / 60_000, residentBytes(gateway.child.pid)]);
-    }
-    const ended = await Promise.all(running);
-    const half = samples.slice(Math.floor(samples.length / 2));
-    const slope = regression(half);
-    const mean = half.reduce((sum, [, bytes]) => sum + bytes, 0) / half.length;
-    tell("soak", name, {
-      minutes,
-      ok: ended.reduce((sum, one) => sum + one.ok, 0),
-      failed: ended.reduce((sum, one) => sum + one.failed, 0),
-      statuses: ended.map((one) => one.statuses),
-      resident_mib: Math.round(mean / MIB),
-      slope_percent_10_min: Number(((slope * 10 * 100) / mean).toFixed(2)),
-      samples_mib: samples.map(([, bytes]) => Number((bytes / MIB).toFixed(1))),
-    });
-    await stop(gateway.child);
-  },
 };
-
-/** Slope of a least-squares line. */
-function regression(points) {
-  const n = points.length;
-  const [mx, my] = [0, 1].map((at) => points.reduce((sum, point) => sum + point[at], 0) / n);
-  const top = points.reduce((sum, [x, y]) => sum + (x - mx) * (y - my), 0);
-  return top / points.reduce((sum, [x]) => sum + (x - mx) ** 2, 0);
-}
 
 async function main() {
   if (!options["no-build"])
     execFileSync("cargo", ["build", "--release", "-q", "-p", "titan-load"], { cwd: ROOT, stdio: "inherit" });
   const dir = mkdtempSync(path.join(os.tmpdir(), "titan-reliability-"));
   try {
-    const context = { dir, reloadable: true, form: titanForm(options.titan), ...certificate(dir) };
+    const context = { dir, form: titanForm(options.titan), ...certificate(dir) };
     const origin = start(CORES.load, [LOAD, "origin", "--listen", "127.0.0.1:0"]);
     context.origin = (await firstJson(origin)).port;
     await probe(context.origin);
     for (const [scenario, run] of Object.entries(scenarios)) {
       if (options.only && options.only !== scenario) continue;
       for (const name of options.gateways.split(",")) {
-        if (scenario === "soak" && name !== "titan") continue;
         await run(context, name).catch((error) => tell(scenario, name, { error: error.message }));
       }
     }
