@@ -304,7 +304,7 @@ export class Gateway extends EventEmitter<GatewayEvents> implements AsyncDisposa
       load: definedOnly({ env: env && { ...env }, mode, strict, cwd }),
       reload,
       log: () => this.#log,
-      lost: () => this.#replaceHooks(),
+      lost: (hooks) => this.#replaceHooks(hooks),
       ended: (gone) => this.#hooks.delete(gone),
     });
     if (hooks) this.#hooks.add(hooks);
@@ -312,7 +312,9 @@ export class Gateway extends EventEmitter<GatewayEvents> implements AsyncDisposa
   }
 
   /** A thread of the hooks is gone: a reload brings another one. Not more often than once a second. */
-  #replaceHooks(): void {
+  #replaceHooks(gone: Hooks): void {
+    // The last one is that of the configuration that is served.
+    if ([...this.#hooks].at(-1) !== gone) return;
     const wait = Math.max(0, this.#lostAt + 1_000 - Date.now());
     this.#lostAt = Date.now() + wait;
     setTimeout(() => {

@@ -27,8 +27,8 @@ export interface HookOptions {
   /** A configuration is served already: `onReload` runs, not `onStart`. */
   reload: boolean;
   log: () => TitanLogger;
-  /** A worker ended that was still needed. */
-  lost: () => void;
+  /** A worker ended that was not told to. */
+  lost: (hooks: Hooks) => void;
   /** All of it has ended. */
   ended: (hooks: Hooks) => void;
 }
@@ -37,6 +37,8 @@ export interface HookOptions {
 const WATCH_MS = 250;
 /** A thread that does not come for this long is said to be stuck. */
 const STALL_MS = 1_000;
+/** A thread that does not come for this long when all is to end is not waited for. */
+const STUCK_MS = 500;
 /** A worker that is stuck for this long is ended and replaced. */
 const HOPELESS_MS = 30_000;
 
@@ -102,11 +104,11 @@ export class Hooks {
       ended: (host, expected) => {
         const index = this.#hosts.indexOf(host);
         if (index >= 0) this.#hosts.splice(index, 1);
+        if (!expected && this.#ended === undefined) this.#options.lost(this);
         if (this.#hosts.length === 0) {
           clearInterval(this.#watch);
           this.#options.ended(this);
         }
-        if (!expected && this.#ended === undefined) this.#options.lost();
       },
     });
   }
@@ -115,7 +117,9 @@ export class Hooks {
   end(): Promise<void> {
     this.#ended ??= (async () => {
       clearInterval(this.#watch);
-      await Promise.all(this.#hosts.map((host) => host.end()));
+      // One that is stuck can't run its `onShutdown`, and nobody should have to wait for it.
+      const stuck = (host: Host) => host instanceof WorkerThread && this.#options.native.hookStall(host.id) >= STUCK_MS;
+      await Promise.all(this.#hosts.map((host) => (stuck(host) ? (host as WorkerThread).kill() : host.end())));
       this.#options.ended(this);
     })();
     return this.#ended;
@@ -154,7 +158,7 @@ export class Hooks {
             { event: "hooks_replaced" },
             `The thread of the hooks was blocked for ${HOPELESS_MS / 1_000} s and is replaced.`,
           );
-          host.kill();
+          void host.kill(false);
         }
       } else if (since !== undefined) {
         this.#stuck.delete(host.id);

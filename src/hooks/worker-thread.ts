@@ -90,9 +90,11 @@ export class WorkerThread implements Host {
     clearTimeout(limit);
   }
 
-  /** Ends it whatever it does. */
-  kill(): void {
-    void this.#worker.terminate();
+  /** Ends it whatever it does; `expected` = it is not needed any more. */
+  async kill(expected = true): Promise<void> {
+    this.#expected = expected;
+    await this.#worker.terminate();
+    await this.#exited;
   }
 }
 

@@ -422,6 +422,39 @@ describe("life", () => {
     });
   });
 
+  it("a hook that never comes back stops neither reload nor close", async () => {
+    const file = join(mkdtempSync(join(tmpdir(), "titan-stuck-")), "titan.config.mjs");
+    const source = (name: string) => `
+      import { defineHook } from "@titan-gateway/titan";
+      export default {
+        server: { host: "127.0.0.1", port: 0, workers: 1 }, logging: { log_requests: false },
+        hooks: { stuck: defineHook({ deadline: 100, when: { paths: ["/stuck"] }, onRequest() { for (;;); } }),
+                 name: defineHook({ when: { paths: ["/name"] }, onRequest: (ctx) => ctx.respond(200, "${name}") }) },
+        routes: [{ path: "/*", respond: { body: "free" }, middleware: ["stuck", "name"] }],
+      };`;
+    writeFileSync(file, source("one"));
+    const gateway = createGateway({ file }, { logger, hookWorkers: 1 });
+    await gateway.start();
+    open.push(gateway);
+    const get = async (path: string) => {
+      const response = await fetch(gateway.address()?.url + path);
+      return [response.status, await response.text()];
+    };
+    expect(await get("/name")).toEqual([200, "one"]);
+    expect((await get("/stuck"))[0]).toBe(504);
+    expect((await get("/name"))[0]).toBe(504);
+    expect(await get("/other")).toEqual([200, "free"]);
+    writeFileSync(file, source("two"));
+    await gateway.reload();
+    expect(await get("/name")).toEqual([200, "two"]);
+    expect((await get("/stuck"))[0]).toBe(504);
+    await sleep(1_600);
+    expect(lines.some(({ fields }) => fields.event === "hooks_stalled")).toBe(true);
+    const began = performance.now();
+    await gateway.close();
+    expect(performance.now() - began).toBeLessThan(4_000);
+  });
+
   it("runs a file's hooks in a worker, which may block without harm", async () => {
     const folder = mkdtempSync(join(tmpdir(), "titan-hooks-"));
     const file = join(folder, "titan.config.ts");

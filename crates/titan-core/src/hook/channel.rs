@@ -25,7 +25,7 @@ pub struct Channel {
     /// Compiled hooks that use it.
     leases: AtomicUsize,
     retired: AtomicBool,
-    /// [`clock::now`] when the other end was woken and has not come yet; 0 = it came.
+    /// [`clock::now`] when the other end was woken or took calls, and has not come back since; 0 = nothing is expected of it.
     since: AtomicU64,
     dropped: AtomicU64,
 }
@@ -88,7 +88,7 @@ impl Channel {
         !self.closed.load(Ordering::Relaxed)
     }
 
-    /// How long the other end has been called and has not come, milliseconds.
+    /// How long the other end has been called, or has been busy with what it took, and has not come; milliseconds.
     pub fn stalled(&self) -> u64 {
         match self.since.load(Ordering::Relaxed) {
             0 => 0,
@@ -128,7 +128,8 @@ impl Channel {
     }
 
     fn wake(&self) {
-        self.since.store(clock::now().max(1), Ordering::Relaxed);
+        // Called and not come yet: the first call counts.
+        let _ = self.since.compare_exchange(0, clock::now().max(1), Ordering::Relaxed, Ordering::Relaxed);
         if !(self.kick)() {
             self.close();
         }
@@ -139,7 +140,8 @@ impl Channel {
     /// Gives the bytes copied; 0 when nothing waits (the next record wakes the other end again); `-n` when the next record needs a buffer of
     /// `n` bytes; `i64::MIN` when nothing waits and no configuration uses the channel any more.
     pub fn exchange(self: &Arc<Self>, replies: &[u8], calls: &mut [u8]) -> i64 {
-        self.since.store(0, Ordering::Relaxed);
+        // It is here; whether it comes back from the calls that it gets now is another question.
+        self.since.store(clock::now().max(1), Ordering::Relaxed);
         if !replies.is_empty() {
             desk::deliver(self, &Bytes::copy_from_slice(replies));
         }
@@ -147,6 +149,7 @@ impl Channel {
         let waiting = &queue.bytes[queue.taken..];
         if waiting.is_empty() {
             queue.armed = false;
+            self.since.store(0, Ordering::Relaxed);
             return if self.retired.load(Ordering::Relaxed) { RETIRED } else { 0 };
         }
         let mut end = 0;
