@@ -18,6 +18,7 @@ use crate::config::raw::PolicyKind;
 use crate::config::{Issue, raw};
 use crate::hook::Hook;
 use crate::metrics::TokenGauge;
+use crate::store::Store;
 
 /// The compiled policies of one configuration, in its order.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +26,8 @@ pub struct Policies {
     list: Vec<Compiled>,
     by_name: HashMap<Box<str>, usize>,
     tables: Tables,
+    /// Redis servers that they use.
+    stores: Vec<Arc<Store>>,
 }
 
 #[derive(Debug, Clone)]
@@ -69,6 +72,13 @@ impl Policies {
         verifiers.flat_map(|(name, policy)| policy.tokens(name)).collect()
     }
 
+    /// What the policies depend on and can't reach now: `redis`, `jwks`. Each policy does what it was told for that case.
+    pub fn lost(&self) -> Vec<&'static str> {
+        let redis = self.stores.iter().any(|store| !store.is_up());
+        let jwks = self.tokens().iter().any(|policy| policy.keys.as_ref().is_some_and(|keys| !keys.healthy));
+        [(redis, "redis"), (jwks, "jwks")].into_iter().filter_map(|(lost, name)| lost.then_some(name)).collect()
+    }
+
     fn taken(&self, indices: &[usize]) -> SmallVec<[&Compiled; 8]> {
         let mut taken = SmallVec::<[&Compiled; 8]>::new();
         for policy in indices.iter().filter_map(|&i| self.list.get(i)) {
@@ -89,7 +99,7 @@ impl Policies {
 /// Compiles every policy. State (limiter tables, key sets, token caches) is taken over from `previous` where name and content are the same.
 /// The policies are usable only where there is no issue.
 pub fn compile(policies: &[raw::Policy], previous: Option<&Policies>, services: &Services) -> (Policies, Vec<Issue>) {
-    let mut compiler = Compiler { previous, services, tables: Tables::default(), issues: Vec::new() };
+    let mut compiler = Compiler { previous, services, tables: Tables::default(), stores: Vec::new(), issues: Vec::new() };
     let mut out = Policies::default();
     for policy in policies {
         let before = previous.and_then(|p| p.named(&policy.name));
@@ -98,6 +108,7 @@ pub fn compile(policies: &[raw::Policy], previous: Option<&Policies>, services: 
         out.list.push(compiled);
     }
     out.tables = compiler.tables;
+    out.stores = compiler.stores;
     (out, compiler.issues)
 }
 
@@ -106,6 +117,7 @@ pub(super) struct Compiler<'a> {
     previous: Option<&'a Policies>,
     pub(super) services: &'a Services,
     tables: Tables,
+    pub(super) stores: Vec<Arc<Store>>,
     pub(super) issues: Vec<Issue>,
 }
 

@@ -169,7 +169,11 @@ impl Compiler<'_> {
             self.issue(format!("{place}.timeout_ms"), "a question needs a time limit");
         }
         let store = self.services.stores.get(&redis.url, self.services.auxiliary.as_ref(), self.services.events.as_ref());
-        store.map_err(|message| self.issue(format!("{place}.url"), message)).ok()
+        let store = store.map_err(|message| self.issue(format!("{place}.url"), message)).ok()?;
+        if !self.stores.iter().any(|known| Arc::ptr_eq(known, &store)) {
+            self.stores.push(store.clone());
+        }
+        Some(store)
     }
 
     fn key(&mut self, place: &str, raw: &raw::JwtKey) -> Option<Key> {

@@ -96,11 +96,18 @@ fn health_answer(x: &Exchange<'_>, health: Health) -> Answer {
                 return json_answer(503, &json!({ "status": "unhealthy", "reason": "shutting down" }));
             }
             let down: Vec<&str> = x.snapshot.upstreams.iter().filter(|up| up.usable() == 0).map(|up| &*up.name).collect();
-            if down.is_empty() {
-                json_answer(200, &json!({ "status": "ok" }))
-            } else {
-                json_answer(200, &json!({ "status": "degraded", "unavailable_upstreams": down }))
+            let lost = x.snapshot.policies.lost();
+            if down.is_empty() && lost.is_empty() {
+                return json_answer(200, &json!({ "status": "ok" }));
             }
+            let mut body = json!({ "status": "degraded" });
+            if !down.is_empty() {
+                body["unavailable_upstreams"] = json!(down);
+            }
+            if !lost.is_empty() {
+                body["unavailable_dependencies"] = json!(lost);
+            }
+            json_answer(200, &body)
         }
     }
 }

@@ -139,12 +139,14 @@ async fn figure_13_fail_modes() {
     }
     let (_, headers) = Exchange::get("1.1.1.1").run_async(&closed.0).await;
     assert_eq!(value(&headers, "retry-after"), Some("1"));
+    assert_eq!(closed.1.lost(), ["redis"]);
     server.restart();
     let begin = Instant::now();
     while status(&closed.0, "1.1.1.1").await == 503 {
         assert!(begin.elapsed() < Duration::from_secs(2), "back within 2 s");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    assert!(closed.1.lost().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
