@@ -218,4 +218,15 @@ mod tests {
         let bytes = size(serve::<TcpStream>) + size_of::<H1<TcpStream>>();
         assert!(bytes <= 1_024, "the future of an idle connection takes {bytes} bytes");
     }
+
+    #[test]
+    fn an_exchange_is_moved_cheaply() {
+        use tokio::net::TcpStream;
+        type Begin<F> = fn(std::rc::Rc<proxy::Local>, &'static mut H1<TcpStream>, Box<Kit>, Instant) -> F;
+        fn size<F: Future>(_: Begin<F>) -> usize {
+            size_of::<F>()
+        }
+        let bytes = size(proxy::exchange::<H1<TcpStream>>);
+        assert!(bytes <= 3_200, "the future of an exchange takes {bytes} bytes; box what is rare");
+    }
 }

@@ -229,7 +229,7 @@ impl<'l> Exchange<'l> {
                 Admitted::Continue => return Ok(None),
                 Admitted::Answer(answer) => return Ok(Some(answer)),
                 Admitted::Body(step, limit) => {
-                    super::stored::hold_request(self, down, limit as u64).await?;
+                    Box::pin(super::stored::hold_request(self, down, limit as u64)).await?;
                     let body = Bytes::copy_from_slice(&self.kit.replay);
                     self.kit.policy.set_body(body);
                     at = Some(step);

@@ -159,7 +159,7 @@ async fn at<D: Downstream>(
         let view = x.view(snapshot);
         let Kit { response, .. } = &*x.kit;
         let extra = Extra { status, response: response.as_ref(), error, response_body, ..Extra::default() };
-        guard(down, x.local, x.deadline, chain.hooks_at(point, &view, &mut state, &extra)).await
+        guard(down, x.local, x.deadline, Box::pin(chain.hooks_at(point, &view, &mut state, &extra))).await
     };
     x.kit.policy = state;
     match outcome {

@@ -62,7 +62,8 @@ pub fn exchange<D: Downstream>(local: Rc<Local>, down: &mut D, kit: Box<Kit>, st
         let mut x = Exchange::begin(&local, down, kit, started);
         let after = match serve(&mut x, down).await {
             Ok(after) => after,
-            Err(error) => rescue::rescue(&mut x, down, error).await,
+            // Boxed, like all that is rare here: the exchange's state is as large as the largest of its steps.
+            Err(error) => Box::pin(rescue::rescue(&mut x, down, error)).await,
         };
         record::close(&x, down);
         local.put_kit(x.kit);
@@ -86,7 +87,7 @@ async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Afte
         return Err(ProxyError::client(ErrorKind::Misdirected, "this TLS session is for another host"));
     }
     if let Some(builtin) = builtin::find(x, &snapshot, true) {
-        return builtin::answer(x, down, builtin).await;
+        return Box::pin(builtin::answer(x, down, builtin)).await;
     }
 
     // The route: a CORS preflight belongs to the route that it asks about, where that route answers preflights.
@@ -112,7 +113,7 @@ async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Afte
     if x.route.is_none()
         && let Some(builtin) = builtin::find(x, &snapshot, false)
     {
-        return builtin::answer(x, down, builtin).await;
+        return Box::pin(builtin::answer(x, down, builtin)).await;
     }
 
     // Limits of the route, then its policies in their fixed order (those for unrouted requests where there is no route).
@@ -124,7 +125,8 @@ async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Afte
     x.max_body = route.and_then(|route| route.max_body).unwrap_or(x.max_body);
     if let Some(answer) = x.admit(&snapshot, down).await? {
         let refused = answer.status >= 400 && answer.stage != "hook";
-        let answer = if refused { hooks::error(x, down, answer, "a policy of the route refused the request").await } else { answer };
+        let answer =
+            if refused { Box::pin(hooks::error(x, down, answer, "a policy of the route refused the request")).await } else { answer };
         return reply(x, down, answer).await;
     }
     let Some(route) = route else {
@@ -174,7 +176,7 @@ async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Afte
         if body.is_empty() || body == BodyKind::Tunnel { 0 } else { x.chain_in(&snapshot).hook_response_body(&x.view(&snapshot)) };
     if looks_at_body > 0 {
         leg.begin_body(body);
-        let answer = hooks::whole_response(x, &snapshot, down, &mut leg, &upstream, looks_at_body).await?;
+        let answer = Box::pin(hooks::whole_response(x, &snapshot, down, &mut leg, &upstream, looks_at_body)).await?;
         drop((leg, picked));
         return reply(x, down, answer).await;
     }
