@@ -115,3 +115,104 @@ fn ten_thousand_routes_compile_quickly() {
     // 100 ms is the figure of a release build; this one is not optimised and may share its CPU.
     assert!(took < Duration::from_secs(3), "{took:?}");
 }
+
+/// Text that is more often nearly right than noise is.
+fn text() -> impl proptest::strategy::Strategy<Value = String> {
+    use proptest::prelude::*;
+    let piece = prop::sample::select(vec![
+        "/",
+        ":id",
+        "*",
+        "*rest",
+        "a",
+        "..",
+        "%2e",
+        "%2F",
+        ";x",
+        "{b}",
+        "$1",
+        "${x}",
+        "$",
+        "$query",
+        "?",
+        "(",
+        ")",
+        "[",
+        "]",
+        ".",
+        "*.",
+        "_http._tcp.",
+        "127.0.0.1",
+        "::1",
+        "localhost",
+        "\u{e9}",
+        "\0",
+        " ",
+        "-",
+        ":80",
+        "https://",
+    ]);
+    // Mostly plain: a configuration holds a dozen of them and compiles only where all are right.
+    prop_oneof![6 => Just("a".to_string()), 2 => prop::collection::vec(piece, 0..6).prop_map(|parts| parts.concat()), 1 => ".{0,12}"]
+}
+
+static COMPILED: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+#[test]
+fn no_configuration_panics() {
+    any_configuration();
+    let compiled = COMPILED.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(compiled > 20, "only {compiled} of the configurations were right, so little was tried");
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(1_500))]
+
+    fn any_configuration(
+        texts in proptest::collection::vec(text(), 12),
+        numbers in proptest::collection::vec(proptest::prelude::any::<u32>(), 6),
+        request in text(),
+    ) {
+        let t = |at: usize| serde_json::Value::from(texts[at].as_str());
+        let p = |at: usize| serde_json::Value::from(format!("/{}", texts[at]));
+        let n = |at: usize| numbers[at];
+        let config = serde_json::json!({
+            "listeners": [{ "name": t(0), "address": "127.0.0.1", "port": 0 }],
+            "upstreams": [{ "name": "api", "backends": [{ "host": t(1), "port": n(0) as u16, "weight": n(1), "max_connections": n(2) }, { "host": "::1", "port": 1, "weight": n(5) }],
+                "balance": { "algorithm": "consistent_hash", "key": { "from": "header", "name": t(2) }, "bound": f64::from(n(3)) / 1e6 },
+                "retry": { "budget_percent": f64::from(n(4)) / 1e6, "within_ms": n(0) }, "slow_start_ms": n(1),
+                "health_check": { "path": p(3), "interval_ms": n(2) }, "outlier": { "max_ejected": f64::from(n(3)) / 4e9 } }],
+            "routes": [
+                { "name": "a", "match": { "path": p(4), "hosts": [t(5)], "methods": [t(6)], "headers": [{ "name": t(2), "regex": t(7) }] },
+                  "action": { "type": "proxy", "targets": [{ "upstream": "api", "weight": n(4) }], "rewrite": { "path": p(8), "add_prefix": p(9), "regex": [[t(7), t(10)]] } } },
+                { "name": "b", "match": { "path": format!("/{}", texts[4]) },
+                  "action": { "type": "proxy", "targets": [{ "upstream": "api" }], "rewrite": { "strip_prefix": format!("/{}", texts[9]), "regex": [[t(7), t(10)]] } } },
+                { "name": "c", "match": { "path": "/*" }, "action": { "type": "redirect", "status": 302, "location": format!("/{}", texts[11]) } }],
+        });
+        let config: raw::Config = serde_json::from_value(config).unwrap();
+        // Refused or not: nothing panics, and what compiles serves any path.
+        if let Ok(snapshot) = compile(&config, None, &Services::detached()) {
+            COMPILED.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let path = format!("/{request}");
+            let head = head("GET", &path, &[]);
+            let input = MatchInput { host: texts[5].as_bytes(), path: path.as_bytes(), method: b"GET", head: &head };
+            if let Found::Route(index, params) = snapshot.router.find(&input) {
+                match &snapshot.routes[index].action {
+                    Action::Proxy(proxy) => {
+                        let upstream = proxy.choose(&head, "127.0.0.1".parse().unwrap());
+                        let client = "127.0.0.1".parse().unwrap();
+                        let _ = upstream.pick(&crate::upstream::PickInput { client, head: &head, path: path.as_bytes(), exclude: &[], only: None });
+                        if let Ok(target) = proxy.forward(path.as_bytes(), &params, Some(b"q=1")) {
+                            proptest::prop_assert!(target.path.starts_with(b"/") && !target.path.contains(&b'?'));
+                        }
+                    }
+                    Action::Redirect(redirect) => {
+                        let location = redirect.location(path.as_bytes(), &params, None);
+                        proptest::prop_assert!(location.iter().all(|b| (0x21..0x7f).contains(b)));
+                    }
+                    Action::Fixed(_) => {}
+                }
+            }
+        }
+    }
+}
