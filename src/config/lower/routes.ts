@@ -300,5 +300,8 @@ function websocket(cx: Lowering, item: Route): Json | undefined {
     max_connections: block?.max_connections ?? (block?.max_connections_per_worker ?? 10_000) * cx.workers,
     origins: block?.allowed_origins ?? [],
     subprotocols: block?.subprotocols ?? [],
+    max_frame_size: block?.max_frame_size ?? 1_048_576,
+    max_message_size: block?.max_message_size ?? 10_485_760,
+    max_frames_per_second: block?.max_frames_per_second ?? 1000,
   };
 }

@@ -93,6 +93,15 @@ const websocket = object(
     max_connections_per_worker: integer({ min: 1 })
       .default(10_000)
       .doc("The same, times the number of workers; not used with `max_connections`."),
+    max_frame_size: size({ max: 2 ** 40 })
+      .default(1_048_576)
+      .doc("Payload of one frame, in either direction: the WebSocket is closed with 1009. 0 = no limit."),
+    max_message_size: size({ max: 2 ** 40 })
+      .default(10_485_760)
+      .doc("Payload of one message, of all its frames, in either direction: 1009. 0 = no limit."),
+    max_frames_per_second: integer({ min: 0, max: 1_000_000 })
+      .default(1000)
+      .doc("Frames that a client may send in one second: 1008. 0 = no limit."),
     allowed_origins: list(string({ min: 1, max: 2048 }), { max: 1000, single: true })
       .default([])
       .doc("Accepted `Origin`s, exact or `https://*.example.com`; empty = any."),

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::exchange::Exchange;
-use super::frames::{CLOSE_TO_CLIENT, CLOSE_TO_SERVER, Frames};
+use super::frames::{Breach, Close, Frames};
 use super::leg::Line;
 use super::local::Local;
 use super::wire::{Outbound, poll_some};
@@ -23,7 +23,7 @@ use crate::http::h1::framing;
 use crate::http::head::HeaderId;
 use crate::metrics::Id;
 use crate::policy;
-use crate::route::{Route, WebSocket};
+use crate::route::{FrameLimits, Route, WebSocket};
 use crate::rt::clock::{self, NEVER, after, later};
 use crate::rt::recycle;
 use crate::rt::timers::Timer;
@@ -56,6 +56,7 @@ impl Drop for Place {
 /// Leave to open a tunnel, given before the upstream is asked.
 pub(super) struct Ticket {
     websocket: bool,
+    frames: FrameLimits,
     idle: Option<Duration>,
     place: Option<Place>,
 }
@@ -65,6 +66,7 @@ pub struct Tunnel {
     upstream: Line,
     /// Its frames are followed, so that it can be closed in order.
     websocket: bool,
+    frames: FrameLimits,
     idle: Option<Duration>,
     route: Id,
     _place: Option<Place>,
@@ -92,7 +94,7 @@ pub(super) fn admit(x: &Exchange<'_>, route: &Route) -> Result<Option<Ticket>, P
         }
         Some(place)
     };
-    Ok(Some(Ticket { websocket, idle: rules.idle_timeout, place }))
+    Ok(Some(Ticket { websocket, frames: rules.frames, idle: rules.idle_timeout, place }))
 }
 
 /// Origin and subprotocols.
@@ -131,6 +133,7 @@ impl Ticket {
         Box::new(Tunnel {
             upstream,
             websocket: self.websocket,
+            frames: self.frames,
             idle: self.idle,
             route: route.metric,
             _place: self.place,
@@ -149,6 +152,8 @@ struct Pipe {
     frames: Option<Frames>,
     /// Sent at the next boundary of frames, and nothing after it.
     farewell: Option<&'static [u8]>,
+    /// A frame that is not allowed: nothing from it on has passed.
+    breach: Option<Breach>,
 }
 
 impl Pipe {
@@ -172,6 +177,10 @@ impl Pipe {
             if self.ended {
                 return Pin::new(to).poll_shutdown(cx);
             }
+            if self.breach.is_some() && self.farewell.is_none() {
+                // The goodbye is said by `run`, to both sides.
+                return Poll::Pending;
+            }
             if let (Some(farewell), Some(frames)) = (self.farewell, self.frames)
                 && frames.at_boundary()
             {
@@ -180,24 +189,39 @@ impl Pipe {
                 continue;
             }
             if !early.is_empty() {
-                self.count(early);
-                self.out.push(cx, to, Framing::UntilClose, early, None)?;
+                let pass = self.count(early);
+                self.out.push(cx, to, Framing::UntilClose, &early[..pass], None)?;
                 recycle::give(early);
                 continue;
             }
             let n = ready!(poll_some(cx, from, scratch))?;
             self.ended = n == 0;
-            self.count(&scratch[..n]);
-            self.out.push(cx, to, Framing::UntilClose, &scratch[..n], None)?;
+            let pass = self.count(&scratch[..n]);
+            self.out.push(cx, to, Framing::UntilClose, &scratch[..pass], None)?;
         }
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    fn count(&mut self, bytes: &[u8]) {
+    /// How many of the bytes may pass.
+    fn count(&mut self, bytes: &[u8]) -> usize {
         self.bytes += bytes.len() as u64;
-        if let Some(frames) = &mut self.frames {
-            frames.advance(bytes);
+        let Some(frames) = &mut self.frames else { return bytes.len() };
+        match frames.advance(bytes, clock::cached()) {
+            Ok(()) => bytes.len(),
+            Err(breach) => {
+                // Where its beginning has passed already, there is no boundary to say goodbye at: the direction just ends.
+                self.ended = !breach.clean;
+                self.breach = Some(breach);
+                breach.before
+            }
+        }
+    }
+
+    /// A goodbye at the next boundary; a direction that has ended has none.
+    fn close(&mut self, farewell: &'static [u8]) {
+        if !self.ended {
+            self.farewell = Some(farewell);
         }
     }
 }
@@ -211,8 +235,10 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     timer: &Timer,
     mut tunnel: Box<Tunnel>,
 ) {
-    let pipe = || Pipe { frames: tunnel.websocket.then(Frames::default), ..Pipe::default() };
-    let (mut up, mut down) = (pipe(), pipe());
+    let limits = tunnel.frames;
+    let pipe = |limits| Pipe { frames: tunnel.websocket.then(|| Frames::limited(limits)), ..Pipe::default() };
+    // How often a backend speaks is its own business.
+    let (mut up, mut down) = (pipe(limits), pipe(FrameLimits { max_rate: 0, ..limits }));
     let (mut up_done, mut down_done) = (false, false);
     let mut moved = (0, clock::now());
     let mut ahead = tunnel.upstream.take_ahead();
@@ -235,16 +261,24 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
             if moved.0 != total {
                 moved = (total, clock::now());
             }
+            let breach = up.breach.or(down.breach).map(|breach| breach.close);
             let draining = local.process.lifecycle.is_draining();
             let over = match closing {
-                NEVER => draining || timer.poll(cx, later(moved.1, tunnel.idle)).is_ready(),
+                NEVER => draining || breach.is_some() || timer.poll(cx, later(moved.1, tunnel.idle)).is_ready(),
                 closing => timer.poll(cx, closing).is_ready(),
             };
             match (over, closing) {
                 (false, _) => return Poll::Pending,
                 (true, NEVER) if tunnel.websocket => {
                     closing = after(Some(FAREWELL));
-                    (up.farewell, down.farewell) = (Some(CLOSE_TO_SERVER), Some(CLOSE_TO_CLIENT));
+                    // The side that kept to the limits is told that the other one goes away.
+                    let (to_client, to_server) = match (breach, up.breach.is_some()) {
+                        (Some(close), true) => (close, Close::GoingAway),
+                        (Some(close), false) => (Close::GoingAway, close),
+                        (None, _) => (Close::GoingAway, Close::GoingAway),
+                    };
+                    up.close(to_server.to_server());
+                    down.close(to_client.to_client());
                 }
                 (true, _) => return Poll::Ready(Ok(())),
             }

@@ -83,4 +83,17 @@ pub struct WebSocket {
     pub origins: Vec<String>,
     /// Allowed subprotocols; empty = any.
     pub subprotocols: Vec<String>,
+    /// What its frames may be.
+    pub frames: FrameLimits,
+}
+
+/// Limits of WebSocket frames. 0 = none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FrameLimits {
+    /// Payload of one frame.
+    pub max_frame: u64,
+    /// Payload of one message.
+    pub max_message: u64,
+    /// Frames of a client in one second.
+    pub max_rate: u32,
 }

@@ -209,6 +209,28 @@ fn a_drain_says_1001_to_websockets_between_two_frames() {
 }
 
 #[test]
+fn a_frame_above_its_limit_closes_a_websocket_with_1009_and_does_not_pass() {
+    let origin = Origin::new(|mut peer| {
+        peer.request()?;
+        peer.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")?;
+        peer.rest().map(|_| ())
+    });
+    let mut config = proxy(origin.address);
+    config["routes"][0]["websocket"] = serde_json::json!({ "max_frame_size": 4 });
+    let gateway = gateway(config);
+    let mut client = Peer::connect(address(&gateway));
+    client.send(b"GET / HTTP/1.1\r\nHost: t\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n").unwrap();
+    assert_eq!(client.response().unwrap().status, 101);
+    client.send(&[0x82, 0x84, 0, 0, 0, 0, b'f', b'o', b'u', b'r']).unwrap();
+    client.send(&[0x82, 0x85, 0, 0, 0, 0, b'f', b'i', b'v', b'e', b'5']).unwrap();
+    assert_eq!(client.rest().unwrap(), [0x88, 2, 0x03, 0xf1]);
+    drop(client);
+    eventually("the origin is told that the client goes away", || {
+        origin.received.lock().unwrap().ends_with(&[b'f', b'o', b'u', b'r', 0x88, 0x82, 0x1a, 0x2b, 0x3c, 0x4d, 0x19, 0xc2])
+    });
+}
+
+#[test]
 fn an_idle_tunnel_is_closed() {
     let origin = Origin::new(|mut peer| {
         peer.head()?;

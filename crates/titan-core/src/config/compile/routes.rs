@@ -16,7 +16,7 @@ use crate::route::pattern::Pattern;
 use crate::route::rewrite::Rewrite;
 use crate::route::router::Entry;
 use crate::route::template::Template;
-use crate::route::{Action, Proxy, Redirect, Route, Router, Target, WebSocket};
+use crate::route::{Action, FrameLimits, Proxy, Redirect, Route, Router, Target, WebSocket};
 
 pub(super) fn compile(
     config: &raw::Config,
@@ -71,6 +71,7 @@ pub(super) fn compile(
                 max_connections: w.max_connections,
                 origins: w.origins.clone(),
                 subprotocols: w.subprotocols.clone(),
+                frames: FrameLimits { max_frame: w.max_frame_size, max_message: w.max_message_size, max_rate: w.max_frames_per_second },
             }),
             metric: services.metrics.route(&raw.name),
         });

@@ -153,11 +153,25 @@ pub struct WebSocket {
     pub origins: Vec<String>,
     /// Allowed subprotocols; empty = any.
     pub subprotocols: Vec<String>,
+    /// Payload of one frame, in either direction: the WebSocket is closed with 1009. 0 = no limit.
+    pub max_frame_size: u64,
+    /// Payload of one message (of all its frames), in either direction: 1009. 0 = no limit.
+    pub max_message_size: u64,
+    /// Frames that a client may send in one second: 1008. 0 = no limit.
+    pub max_frames_per_second: u32,
 }
 
 impl Default for WebSocket {
     fn default() -> Self {
-        Self { idle_timeout_ms: 300_000, max_connections: 0, origins: Vec::new(), subprotocols: Vec::new() }
+        Self {
+            idle_timeout_ms: 300_000,
+            max_connections: 0,
+            origins: Vec::new(),
+            subprotocols: Vec::new(),
+            max_frame_size: 1 << 20,
+            max_message_size: 10 << 20,
+            max_frames_per_second: 1_000,
+        }
     }
 }
 
