@@ -145,7 +145,8 @@ pub struct ResponsePlan<'a> {
     pub date: &'a HttpDate,
 }
 
-/// Appends the response head for an HTTP/1 client. Works for 1xx heads too: they get neither date, ids nor connection fields.
+/// Appends the response head for an HTTP/1 client. Works for 1xx heads too: they get neither date, ids nor connection fields, and edits only where
+/// they are a 101.
 pub fn response(head: &ResponseHead, plan: &ResponsePlan<'_>, out: &mut Vec<u8>) {
     out.reserve(head.bytes.len() + 160);
     status_line(head.status, head.reason.of(&head.bytes), out);
@@ -156,9 +157,12 @@ pub fn response(head: &ResponseHead, plan: &ResponsePlan<'_>, out: &mut Vec<u8>)
     }
     let length = length_line(plan.framing, &head.facts, &mut drop);
     let mut edits = Edits::of(plan.ops);
-    if interim {
+    // 101 ends the exchange of messages: what policies and hooks want on the answer (a sticky cookie, say) has no later place.
+    let edited = !interim || head.status == 101;
+    if !edited {
         edits = Edits::default();
-    } else if let Some(name) = plan.forwarding.request_id.as_deref() {
+    }
+    if !interim && let Some(name) = plan.forwarding.request_id.as_deref() {
         if name == "x-request-id" {
             drop |= HeaderId::XRequestId.bit();
         } else {
@@ -177,6 +181,8 @@ pub fn response(head: &ResponseHead, plan: &ResponsePlan<'_>, out: &mut Vec<u8>)
         write_id(plan.forwarding, plan.ids, edits.ids, out);
         write_edits(plan.ops, 0, out);
         write_framing(plan.framing, length, out);
+    } else if edited {
+        write_edits(plan.ops, 0, out);
     }
     if plan.upgrade && head.status == 101 {
         out.extend_from_slice(b"Connection: upgrade\r\n");

@@ -257,6 +257,15 @@ fn interim_and_switching_responses() {
             p.upgrade = true
         });
     assert_eq!(got, "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+    // Edits reach a 101, the last answer of its connection, and no other interim one.
+    let mut ops = HeaderOps::default();
+    ops.add("set-cookie", "sticky=1");
+    let ops = leak(ops);
+    let got = respond("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", |p| {
+        (p.upgrade, p.ops) = (true, ops);
+    });
+    assert_eq!(got, "HTTP/1.1 101 Switching Protocols\r\nset-cookie: sticky=1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+    assert_eq!(respond("HTTP/1.1 103 Early Hints\r\n\r\n", |p| p.ops = ops), "HTTP/1.1 103 Early Hints\r\n\r\n");
 }
 
 #[test]
