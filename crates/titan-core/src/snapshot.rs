@@ -55,6 +55,27 @@ pub struct Builtin {
     pub internal: Vec<IpNet>,
     /// Health answers beside `/_health`, `/_live` and `/_ready`, by path.
     pub health_paths: HashMap<Box<[u8]>, Health>,
+    /// What readiness cannot do without.
+    pub critical: Critical,
+}
+
+/// Dependencies whose loss makes an instance unready, instead of degraded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Critical {
+    /// `redis`, `jwks`.
+    pub services: Vec<Box<str>>,
+    /// Every upstream.
+    pub every_upstream: bool,
+    /// Upstreams by name.
+    pub upstreams: Vec<Box<str>>,
+}
+
+impl Critical {
+    /// Whether one of what is lost is critical.
+    pub fn is_lost(&self, upstreams: &[&str], services: &[&str]) -> bool {
+        let upstream = |name: &&str| self.every_upstream || self.upstreams.iter().any(|critical| &**critical == *name);
+        upstreams.iter().any(upstream) || services.iter().any(|name| self.services.iter().any(|critical| &**critical == *name))
+    }
 }
 
 /// What a health path answers.

@@ -65,7 +65,7 @@ export function lower(config: Config, base: string, hooks: ReadonlyMap<string, H
           rotate_files: logging.rotation?.max_files ?? 0,
         }
       : undefined,
-    builtin: { internal_cidrs: metrics.allow, health_paths: health.paths },
+    builtin: { internal_cidrs: metrics.allow, health_paths: health.paths, critical: health.critical },
     dns: {
       servers: dns.servers.map((text) => (/:\d+$/.test(text) && !text.endsWith("]") ? text : `${text}:53`)),
       min_ttl_ms: ms(dns.min_ttl),

@@ -136,6 +136,22 @@ export const health = object(
         "More health paths beside `/_health`, `/_live` and `/_ready`: path → `health`, `live` or `ready`. A configured route wins over them.",
       )
       .example({ "/healthz": "live", "/readyz": "ready" }),
+    critical: list(
+      string({
+        max: 73,
+        code: "bad_value",
+        check: (text) =>
+          /^(redis|jwks|upstreams|upstream:[A-Za-z0-9_-]{1,64})$/.test(text)
+            ? undefined
+            : `must be "redis", "jwks", "upstreams" or "upstream:NAME", not ${JSON.stringify(text)}`,
+      }),
+      { max: 100 },
+    )
+      .default([])
+      .doc(
+        "Dependencies that readiness cannot do without: `redis`, `jwks`, `upstreams` (each of them) or `upstream:NAME`. While one has no usable server, `/_ready` answers 503 `unhealthy`; the loss of any other leaves it at 200 `degraded`.",
+      )
+      .example(["redis", "upstream:users"]),
   },
   { title: "Health" },
 );

@@ -13,7 +13,7 @@ use crate::http::forward::Forwarding;
 use crate::metrics::Registry;
 use crate::metrics::access_log::AccessLog;
 use crate::policy;
-use crate::snapshot::{Builtin, Health, Snapshot};
+use crate::snapshot::{Builtin, Critical, Health, Snapshot};
 use crate::tls::Store;
 use crate::upstream::settings::DnsSettings;
 
@@ -104,7 +104,22 @@ fn builtin(config: &raw::Config, issues: &mut Vec<Issue>) -> Builtin {
     Builtin {
         internal: cidrs("builtin.internal_cidrs", &config.builtin.internal_cidrs, issues),
         health_paths: config.builtin.health_paths.iter().map(|(path, k)| (path.as_bytes().into(), kind(k))).collect(),
+        critical: critical(config, issues),
     }
+}
+
+fn critical(config: &raw::Config, issues: &mut Vec<Issue>) -> Critical {
+    let mut critical = Critical::default();
+    for (at, name) in config.builtin.critical.iter().enumerate() {
+        match (name.as_str(), name.strip_prefix("upstream:")) {
+            ("redis" | "jwks", _) => critical.services.push(name.as_str().into()),
+            ("upstreams", _) => critical.every_upstream = true,
+            (_, Some(upstream)) if config.upstreams.iter().any(|known| known.name == upstream) => critical.upstreams.push(upstream.into()),
+            (_, Some(upstream)) => issues.push(Issue::new(format!("builtin.critical[{at}]"), format!("there is no upstream {upstream:?}"))),
+            _ => issues.push(Issue::new(format!("builtin.critical[{at}]"), "must be `redis`, `jwks`, `upstreams` or `upstream:NAME`")),
+        }
+    }
+    critical
 }
 
 fn dns(raw: &raw::Dns, issues: &mut Vec<Issue>) -> DnsSettings {

@@ -146,6 +146,8 @@ pub struct Builtin {
     pub internal_cidrs: Vec<String>,
     /// Path to body: health answers beside `/_health`, `/_live`, `/_ready`. Used by presets.
     pub health_paths: BTreeMap<String, HealthKind>,
+    /// What readiness cannot do without: `redis`, `jwks`, `upstreams` (each of them) or `upstream:NAME`. Others make it `degraded` only.
+    pub critical: Vec<String>,
 }
 
 /// What a health path answers.

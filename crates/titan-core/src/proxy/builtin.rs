@@ -100,14 +100,15 @@ fn health_answer(x: &Exchange<'_>, health: Health) -> Answer {
             if down.is_empty() && lost.is_empty() {
                 return json_answer(200, &json!({ "status": "ok" }));
             }
-            let mut body = json!({ "status": "degraded" });
+            let unready = x.snapshot.builtin.critical.is_lost(&down, &lost);
+            let mut body = json!({ "status": if unready { "unhealthy" } else { "degraded" } });
             if !down.is_empty() {
                 body["unavailable_upstreams"] = json!(down);
             }
             if !lost.is_empty() {
                 body["unavailable_dependencies"] = json!(lost);
             }
-            json_answer(200, &body)
+            json_answer(if unready { 503 } else { 200 }, &body)
         }
     }
 }

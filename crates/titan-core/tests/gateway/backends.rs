@@ -394,3 +394,21 @@ fn the_retry_budget_spares_a_failing_origin() {
     let sent = a.requests();
     assert!((400..=485).contains(&sent), "400 requests and at most 20 % retries: {sent}");
 }
+
+#[test]
+fn readiness_fails_only_for_what_is_critical() {
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let ready = |critical: Value| {
+        let mut config = proxy(dead);
+        config["upstreams"][0]["health_check"] = json!({ "kind": "tcp", "interval_ms": 50, "timeout_ms": 500 });
+        config["builtin"] = json!({ "critical": critical });
+        let gateway = gateway(config);
+        eventually("the check finds it dead", || Peer::connect(address(&gateway)).get("/_ready").unwrap().json()["status"] != "ok");
+        let answer = Peer::connect(address(&gateway)).get("/_ready").unwrap();
+        (answer.status, answer.json()["status"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(ready(json!([])), (200, "degraded".into()));
+    assert_eq!(ready(json!(["redis"])), (200, "degraded".into()));
+    assert_eq!(ready(json!(["upstream:origin"])), (503, "unhealthy".into()));
+    assert_eq!(ready(json!(["upstreams"])), (503, "unhealthy".into()));
+}
