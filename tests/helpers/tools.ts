@@ -29,3 +29,26 @@ export function goTool(name: string, module: string): string | undefined {
     return undefined;
   }
 }
+
+/**
+ * A conformance tool from PyPI: from the environment or the PATH, else installed into a virtual environment in the cache.
+ * `undefined` where that is not possible; the reason is printed, so that a skipped suite is seen.
+ */
+export function pythonTool(name: string, requirement: string): string | undefined {
+  const given = process.env[name.toUpperCase()];
+  if (given !== undefined) return given;
+  const home = join(CACHE, requirement.replace(/[^\w.]+/g, "-"));
+  for (const dir of [join(home, "bin"), ...(process.env.PATH ?? "").split(":")]) {
+    const file = join(dir, name);
+    if (existsSync(file)) return file;
+  }
+  const options = { stdio: "pipe", timeout: 120_000 } as const;
+  try {
+    execFileSync("python3", ["-m", "venv", home], options);
+    execFileSync(join(home, "bin/pip"), ["install", "--quiet", "--disable-pip-version-check", requirement], options);
+    return join(home, "bin", name);
+  } catch (error) {
+    console.warn(`SKIPPED: ${name} is not installed and "pip install ${requirement}" failed: ${String(error)}`);
+    return undefined;
+  }
+}
