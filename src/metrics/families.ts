@@ -256,6 +256,41 @@ export const FAMILIES: readonly Family[] = [
       simple(gauges.backends, (item) => [{ upstream: item.upstream, backend: item.backend }, item.healthy ? 1 : 0]),
   },
   {
+    name: "titan_backend_requests_total",
+    type: "counter",
+    help: "Requests sent to a backend, tries included, by whether they count as failed for its circuit and ejection.",
+    *samples({ gauges }) {
+      for (const { upstream, backend, requests, failures } of gauges.backends) {
+        // The two are read one after the other while requests end.
+        yield* spread({ upstream, backend }, "result", { ok: Math.max(0, requests - failures), failed: failures });
+      }
+    },
+  },
+  {
+    name: "titan_backend_checks_total",
+    type: "counter",
+    help: "Active health checks of a backend, by result.",
+    *samples({ gauges }) {
+      for (const { upstream, backend, checks_ok, checks_failed } of gauges.backends) {
+        yield* spread({ upstream, backend }, "result", { ok: checks_ok, failed: checks_failed });
+      }
+    },
+  },
+  {
+    name: "titan_backend_ejections_total",
+    type: "counter",
+    help: "Times that a backend was ejected because its requests failed.",
+    samples: ({ gauges }) =>
+      simple(gauges.backends, (item) => [{ upstream: item.upstream, backend: item.backend }, item.ejections]),
+  },
+  {
+    name: "titan_circuit_breaker_opened_total",
+    type: "counter",
+    help: "Times that the circuit breaker of a backend opened.",
+    samples: ({ gauges }) =>
+      simple(gauges.backends, (item) => [{ backend: item.backend, upstream: item.upstream }, item.circuit_opened]),
+  },
+  {
     name: "titan_circuit_breaker_state",
     type: "gauge",
     help: "Circuit breaker of a backend: 0 closed, 1 half open, 2 open.",

@@ -48,6 +48,12 @@ export interface Scrape {
       connections: number;
       idle: number;
       waiting: number;
+      requests: number;
+      failures: number;
+      checks_ok: number;
+      checks_failed: number;
+      ejections: number;
+      circuit_opened: number;
     }[];
     certificates: { path: string; subject: string; serial: string; not_after: number }[];
     stores: { store: string; up: boolean; asked: number; failed: number }[];

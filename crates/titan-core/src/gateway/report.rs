@@ -169,6 +169,7 @@ impl Gateway {
 }
 
 fn gauge(upstream: &str, endpoint: &crate::upstream::Endpoint, idle: &HashMap<u64, u64>, now: u64) -> BackendGauge {
+    let counts = &endpoint.counts;
     BackendGauge {
         upstream: upstream.to_owned(),
         backend: endpoint.addr.to_string(),
@@ -182,5 +183,11 @@ fn gauge(upstream: &str, endpoint: &crate::upstream::Endpoint, idle: &HashMap<u6
         connections: u64::from(endpoint.permits.open()),
         idle: idle.get(&endpoint.id).copied().unwrap_or(0),
         waiting: u64::from(endpoint.permits.waiting()),
+        requests: counts.requests.load(Ordering::Relaxed),
+        failures: counts.failures.load(Ordering::Relaxed),
+        checks_ok: counts.checks_ok.load(Ordering::Relaxed),
+        checks_failed: counts.checks_failed.load(Ordering::Relaxed),
+        ejections: counts.ejections.load(Ordering::Relaxed),
+        circuit_opened: counts.circuit_opened.load(Ordering::Relaxed),
     }
 }

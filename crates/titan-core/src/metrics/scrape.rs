@@ -100,6 +100,18 @@ pub struct BackendGauge {
     pub idle: u64,
     /// Requests that wait for a connection.
     pub waiting: u64,
+    /// Requests sent to it since it exists, tries included.
+    pub requests: u64,
+    /// Of those, failed.
+    pub failures: u64,
+    /// Active health checks that passed.
+    pub checks_ok: u64,
+    /// Active health checks that failed.
+    pub checks_failed: u64,
+    /// Passive ejections.
+    pub ejections: u64,
+    /// Times that its circuit opened.
+    pub circuit_opened: u64,
 }
 
 /// State of a circuit breaker.

@@ -125,6 +125,17 @@ fn was_told(told: &Mutex<Vec<Event>>, name: &str) -> bool {
     told.lock().unwrap().iter().any(|event| event.name == name)
 }
 
+/// Events of this name so far.
+fn times_told(told: &Mutex<Vec<Event>>, name: &str) -> usize {
+    told.lock().unwrap().iter().filter(|event| event.name == name).count()
+}
+
+/// The first backend as a scrape shows it.
+fn scraped(gateway: &Gateway) -> Value {
+    let scrape: Value = serde_json::from_str(&gateway.metrics_json()).unwrap();
+    scrape["gauges"]["backends"][0].clone()
+}
+
 #[test]
 fn a_backend_killed_under_load_costs_no_get() {
     let (a, b) = (Mortal::new("a"), Mortal::new("b"));
@@ -172,9 +183,14 @@ fn a_health_check_takes_a_dead_backend_out_and_brings_it_back() {
     assert!(state.text() == "b");
     let status: Value = serde_json::from_str(&gateway.status_json()).unwrap();
     assert_eq!(status["upstreams"][0]["status"], "degraded");
+    let gauge = scraped(&gateway);
+    assert!(gauge["healthy"] == false && gauge["checks_failed"].as_u64() >= Some(1), "{gauge}");
+    assert_eq!((&gauge["ejections"], &gauge["circuit_opened"]), (&json!(0), &json!(0)), "a check is neither");
     a.revive();
     eventually("it comes back by itself", || shares(&gateway, 10).len() == 2);
     assert!(was_told(&told, "backend_healthy"));
+    assert!(scraped(&gateway)["checks_ok"].as_u64() >= Some(1));
+    assert_eq!((times_told(&told, "backend_unhealthy"), times_told(&told, "backend_healthy")), (1, 1), "changes are told, not checks");
 }
 
 #[test]
@@ -237,10 +253,15 @@ fn an_open_circuit_probes_and_closes() {
     let before = a.requests();
     assert!(shares(&gateway, 10).keys().all(|k| k.starts_with("503")), "open on every shard");
     assert_eq!(a.requests(), before, "and the backend is left alone");
-    assert!(was_told(&told, "circuit_open"));
+    assert_eq!(times_told(&told, "circuit_open"), 1, "once, not for each request that it refuses");
+    let gauge = scraped(&gateway);
+    // Half open from the moment its time is over, used or not: that moment may be now.
+    assert!(gauge["breaker"] == "open" || gauge["breaker"] == "half_open", "{gauge}");
+    assert_eq!((&gauge["circuit_opened"], &gauge["failures"]), (&json!(1), &json!(4)));
     a.status.store(200, SeqCst);
     eventually("half-open probes close it", || only(&gateway, "a"));
     assert!(was_told(&told, "circuit_closed"));
+    assert_eq!(scraped(&gateway)["breaker"], "closed");
 }
 
 #[test]
@@ -259,7 +280,8 @@ fn an_outlier_is_ejected_for_a_while() {
     let (gateway, told) = events(config(&[&a, &b], json!({ "outlier": outlier })));
     shares(&gateway, 6);
     assert!(only(&gateway, "b"), "three failures in a row, counted over shards");
-    assert!(was_told(&told, "backend_ejected"));
+    assert_eq!(times_told(&told, "backend_ejected"), 1);
+    assert_eq!((&scraped(&gateway)["ejections"], &scraped(&gateway)["failures"]), (&json!(1), &json!(3)));
     a.status.store(200, SeqCst);
     eventually("it is tried again", || shares(&gateway, 6).len() == 2);
 }
