@@ -13,6 +13,8 @@ export function describeStatus(status: RunningStatus): string {
   lines.push(`up for         ${duration(status.uptime_ms)}, ${status.workers} workers, ${status.routes} routes`);
   const listeners = status.listeners.map(({ name, address, connections }) => [name, address, String(connections)]);
   lines.push("", table(["LISTENER", "ADDRESS", "CONNECTIONS"], listeners));
+  const shards = status.shards.map(({ shard, connections }) => [String(shard), String(connections)]);
+  if (shards.length > 0) lines.push("", table(["SHARD", "CONNECTIONS"], shards));
   const backends = status.upstreams.flatMap((upstream) =>
     upstream.backends.map((one) => [
       upstream.name,
@@ -22,12 +24,54 @@ export function describeStatus(status: RunningStatus): string {
       String(one.connections),
       String(one.waiting),
       `${one.failures} of ${one.requests}`,
+      String(one.ejections),
+      String(one.circuit_opened),
       one.last_check?.error ?? "",
     ]),
   );
-  const heading = ["UPSTREAM", "BACKEND", "STATE", "IN FLIGHT", "CONNECTIONS", "WAITING", "FAILED", "CHECK"];
+  const heading = [
+    "UPSTREAM",
+    "BACKEND",
+    "STATE",
+    "IN FLIGHT",
+    "CONNECTIONS",
+    "WAITING",
+    "FAILED",
+    "EJECTED",
+    "OPENED",
+    "CHECK",
+  ];
   if (backends.length > 0) lines.push("", table(heading, backends));
+  lines.push("", ...limitLines(status));
   return lines.join("\n");
+}
+
+/** What each stage of a refusal is called in a sentence; a stage that is not here keeps its name. */
+const REFUSED: Record<string, string> = {
+  head_limit: "head too large",
+  client_timeout: "too slow",
+  body_limit: "body too large",
+  circuit_open: "circuit open",
+  pool_exhausted: "no free connection to the backend",
+  overload: "shed, overloaded",
+};
+
+const CONNECTIONS = { limit: "connection limit", address: "limit of one address", shutdown: "shutting down" };
+
+/** Only what was hit: a page of zeroes hides the one that matters. */
+function limitLines({ limits, waiting }: RunningStatus): string[] {
+  const rows: [string, string, number][] = [];
+  for (const [reason, text] of Object.entries(CONNECTIONS)) {
+    rows.push(["connections", text, limits.connections[reason as keyof typeof CONNECTIONS]]);
+  }
+  for (const [stage, count] of Object.entries(limits.requests)) rows.push(["requests", REFUSED[stage] ?? stage, count]);
+  for (const [policy, count] of Object.entries(limits.policies)) rows.push(["requests", `policy ${policy}`, count]);
+  rows.push(["retries", "retry budget", limits.retries]);
+  const hit = rows.filter(([, , count]) => count > 0);
+  const lines = waiting > 0 ? [`waiting for a connection to a backend: ${waiting}`] : [];
+  if (hit.length === 0) return [...lines, "limits: none hit"];
+  const cells = hit.map(([what, limit, count]) => [what, limit, String(count)]);
+  return [...lines, table(["REFUSED", "BY", "COUNT"], cells)];
 }
 
 function duration(ms: number): string {

@@ -69,10 +69,34 @@ export interface Status {
       /** Requests sent to it, tries included, and those that failed. */
       requests: number;
       failures: number;
+      /** Times that it was ejected because its requests failed, and that its circuit opened. */
+      ejections: number;
+      circuit_opened: number;
+      /** State of its circuit breaker; absent where it has none. */
+      circuit?: "closed" | "open" | "half_open";
+      /** How long it stays ejected or its circuit open; absent otherwise. */
+      for_ms?: number;
+      /** Weighted mean of its latency; absent where it is not measured. */
+      latency_ms?: number;
       /** The last active health check; absent where there is none. */
       last_check?: { ok: boolean; error?: string; ago_ms: number; took_ms: number; passed: number; failed: number };
     }[];
   }[];
+  /** Requests that wait for a connection to a backend. */
+  waiting: number;
+  limits: Limits;
+}
+
+/** What limits have turned away since the process began. */
+export interface Limits {
+  /** Client connections: by the limit of a listener or the process, by that of one address, and while Titan drains. */
+  connections: { limit: number; address: number; shutdown: number };
+  /** Requests, by the `stage` of the answer (`body_limit`, `overload` …), each there, hit or not. */
+  requests: Record<string, number>;
+  /** Requests, by the policy that refused them; only policies that did. */
+  policies: Record<string, number>;
+  /** Retries that a budget did not allow. */
+  retries: number;
 }
 
 /** A row of the routing table. */

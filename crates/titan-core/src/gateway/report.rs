@@ -28,7 +28,7 @@ struct Look {
 }
 
 impl Gateway {
-    /// State for `titan status`: lifecycle, generation, uptime, listeners, shards, upstreams.
+    /// State for `titan status`: lifecycle, generation, uptime, listeners, shards, upstreams, what limits turned away.
     pub fn status_json(&self) -> String {
         let shards: Vec<Value> =
             self.look().into_iter().map(|look| json!({ "shard": look.shard, "connections": look.connections })).collect();
@@ -45,6 +45,12 @@ impl Gateway {
             Phase::Draining => "draining",
             Phase::Stopped => "stopped",
         };
+        let waiting: u64 = state
+            .snapshot
+            .upstreams
+            .iter()
+            .map(|upstream| upstream.members().iter().map(|member| u64::from(member.endpoint.permits.waiting())).sum::<u64>())
+            .sum();
         json!({
             "phase": phase,
             "version": &*state.snapshot.version,
@@ -55,6 +61,8 @@ impl Gateway {
             "listeners": listeners,
             "shards": shards,
             "upstreams": state::services(&state.snapshot.upstreams).services,
+            "waiting": waiting,
+            "limits": self.inner.services.metrics.limits(),
         })
         .to_string()
     }

@@ -6,6 +6,7 @@
 
 pub mod access_log;
 mod cells;
+mod limits;
 mod scrape;
 mod series;
 mod table;
@@ -17,6 +18,7 @@ use std::sync::{Arc, LazyLock};
 
 use parking_lot::Mutex;
 
+pub use limits::Limits;
 pub use scrape::{BackendGauge, Breaker, Gauges, KeySetGauge, ListenerGauge, TokenGauge};
 pub use series::{Close, Done, HookOutcome, Refusal, Shard, Try};
 pub use table::Id;
@@ -74,6 +76,11 @@ impl Registry {
     /// One compact snapshot of everything, for one scrape; see [`scrape`](self) for its shape.
     pub fn json(&self, gauges: &Gauges) -> String {
         scrape::json(self, gauges)
+    }
+
+    /// What limits have turned away, for the status.
+    pub fn limits(&self) -> Limits {
+        limits::gather(self)
     }
 }
 

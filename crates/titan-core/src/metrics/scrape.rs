@@ -184,9 +184,9 @@ struct Upstream {
 }
 
 #[derive(Serialize, Default)]
-struct Policy {
-    policy: String,
-    rejected: u64,
+pub(super) struct Policy {
+    pub(super) policy: String,
+    pub(super) rejected: u64,
 }
 
 #[derive(Serialize, Default)]
@@ -298,7 +298,7 @@ fn upstreams(registry: &Registry, shards: &Shards) -> Vec<Upstream> {
     list
 }
 
-fn policies(registry: &Registry, shards: &Shards) -> Vec<Policy> {
+pub(super) fn policies(registry: &Registry, shards: &Shards) -> Vec<Policy> {
     let mut list = Vec::new();
     for (id, name) in registry.policies.all() {
         let mut policy = None;
@@ -349,7 +349,7 @@ fn listeners(registry: &Registry, shards: &Shards) -> Vec<Listener> {
     list
 }
 
-fn errors(shards: &Shards) -> BTreeMap<&'static str, u64> {
+pub(super) fn errors(shards: &Shards) -> BTreeMap<&'static str, u64> {
     let mut errors = BTreeMap::new();
     for shard in shards {
         shard.stages.for_each(&mut |stage, count| *errors.entry(stage).or_default() += count);

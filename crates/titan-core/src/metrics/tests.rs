@@ -38,6 +38,9 @@ fn shards_are_added_up_by_name() {
     assert_eq!(latency.len(), seen["bounds_us"].as_array().unwrap().len() + 1);
     assert_eq!((latency[0], latency[1], latency[3], latency[15]), (1, 1, 1, 1), "0 ms, 1 ms, 3 ms, 70 s");
     assert_eq!(seen["errors"], json!({ "no_route": 1 }));
+    two.done(&Done { stage: Some("body_limit"), ..done(api, Method::Post, 413, 0) });
+    let hit = registry.limits().requests;
+    assert_eq!((hit["body_limit"], hit["overload"], hit.get("no_route")), (1, 0, None), "an unknown path is no limit");
 }
 
 #[test]
@@ -103,6 +106,9 @@ fn upstreams_listeners_and_policies_count() {
     shard.tunnel_closed(registry.route("ws"), 5, 7);
     enter(registry.shard());
     with(|shard| shard.limited(policy));
+    let limits = serde_json::to_value(registry.limits()).unwrap();
+    assert_eq!(limits["connections"], json!({ "limit": 0, "address": 1, "shutdown": 0 }));
+    assert_eq!((&limits["policies"], &limits["retries"]), (&json!({ "strict": 1 }), &json!(1)));
     let seen = scrape(&registry);
     let upstream = &seen["upstreams"][0];
     assert_eq!((&upstream["answered"], &upstream["connect_failed"], &upstream["latency"][1]), (&json!(1), &json!(1), &json!(1)));

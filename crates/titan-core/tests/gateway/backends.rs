@@ -258,6 +258,10 @@ fn an_open_circuit_probes_and_closes() {
     // Half open from the moment its time is over, used or not: that moment may be now.
     assert!(gauge["breaker"] == "open" || gauge["breaker"] == "half_open", "{gauge}");
     assert_eq!((&gauge["circuit_opened"], &gauge["failures"]), (&json!(1), &json!(4)));
+    eventually("the status counts what the circuit refused", || {
+        let status: Value = serde_json::from_str(&gateway.status_json()).unwrap();
+        status["limits"]["requests"]["circuit_open"] == 10 && status["waiting"] == 0
+    });
     a.status.store(200, SeqCst);
     eventually("half-open probes close it", || only(&gateway, "a"));
     assert!(was_told(&told, "circuit_closed"));
