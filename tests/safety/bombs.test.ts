@@ -1,0 +1,196 @@
+// V21: what is small on the wire and large in memory. Titan never decompresses; what it holds whole, and what compresses, has a bound.
+import { randomBytes } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import { brotliCompressSync, brotliDecompressSync, gunzipSync, gzipSync } from "node:zlib";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { exchange, RawClient } from "../helpers/client.ts";
+import { field } from "../helpers/message.ts";
+import type { OriginOptions } from "../helpers/origin.ts";
+import { expectAlive, openStage, type Stage } from "./stage.ts";
+
+const MIB = 1 << 20;
+/** Answers that are compressed at once while their readers stand still. */
+const READERS = 4;
+
+let stage: Stage;
+beforeAll(async () => {
+  const rule = [{ action: "remove", field: "secret" }];
+  stage = await openStage({
+    config: () => ({
+      routes: [
+        {
+          path: "/json",
+          upstream: "origin",
+          transform: { request_body: rule, response_body: rule, max_body_size: "64kb" },
+        },
+        { path: "/packed", upstream: "origin", compression: { algorithms: ["gzip", "brotli", "zstd"] } },
+        { path: "/*", upstream: "origin" },
+      ],
+    }),
+  });
+});
+afterAll(async () => {
+  await expectAlive(stage);
+  await stage.close();
+});
+
+const zeros = Buffer.alloc(64 * MIB);
+const bomb = gzipSync(zeros);
+const BOMBS: [string, string, Buffer][] = [
+  ["gzip", "gzip", bomb],
+  ["gzip in gzip", "gzip, gzip", gzipSync(bomb)],
+  ["brotli", "br", brotliCompressSync(zeros)],
+  ["what is none", "gzip", Buffer.from('{"secret":1')],
+  ["an unknown coding", "x-zip", bomb],
+];
+
+/** Runs it and returns by how much Titan grew at most. */
+async function growth(run: () => Promise<void>): Promise<number> {
+  const before = stage.titan.memory();
+  let most = before;
+  const timer = setInterval(() => {
+    most = Math.max(most, stage.titan.memory());
+  }, 20);
+  try {
+    await run();
+  } finally {
+    clearInterval(timer);
+  }
+  return Math.max(most, stage.titan.memory()) - before;
+}
+
+const post = (body: Buffer, extra = "") =>
+  Buffer.concat([
+    Buffer.from(
+      `POST /json HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n${extra}Content-Length: ${body.length}\r\n\r\n`,
+    ),
+    body,
+  ]);
+
+const answerWith = (body: Buffer, extra = ""): OriginOptions => ({
+  onRequest: (_, { socket }) => {
+    socket.write(`HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n${extra}Content-Length: ${body.length}\r\n\r\n`);
+    socket.write(body);
+  },
+});
+
+describe("V21 bodies that are encoded", () => {
+  test.each(BOMBS)("%s, as a request: passed on byte for byte, without being read", async (_, coding, body) => {
+    stage.origin.behave({});
+    stage.origin.reset();
+    const grown = await growth(async () => {
+      const result = await exchange(stage.titan.port, post(body, `Content-Encoding: ${coding}\r\n`));
+      expect(result.statuses).toEqual([200]);
+    });
+    const [seen] = stage.origin.requests;
+    expect(seen && field(seen, "content-encoding")).toBe(coding);
+    expect(seen?.body.equals(body)).toBe(true);
+    expect(grown).toBeLessThan(16 * MIB);
+  });
+
+  test.each(BOMBS)("%s, as an answer: passed on byte for byte, without being read", async (_, coding, body) => {
+    stage.origin.behave(answerWith(body, `Content-Encoding: ${coding}\r\n`));
+    const grown = await growth(async () => {
+      const result = await exchange(
+        stage.titan.port,
+        "GET /json HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip, br\r\n\r\n",
+      );
+      expect(result.statuses).toEqual([200]);
+      const [answer] = result.answers;
+      expect(answer && field(answer, "content-encoding")).toBe(coding);
+      expect(answer?.body.equals(body)).toBe(true);
+    });
+    expect(grown).toBeLessThan(16 * MIB);
+  });
+});
+
+describe("V21 bodies that are held whole", () => {
+  const chunked =
+    "POST /json HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+  test("the rules do apply to a document that is not encoded", async () => {
+    stage.origin.behave(answerWith(Buffer.from('{"secret":1,"a":2}')));
+    stage.origin.reset();
+    const result = await exchange(stage.titan.port, post(Buffer.from('{"secret":1,"b":3}')));
+    expect(result.answers[0]?.body.toString()).toBe('{"a":2}');
+    expect(stage.origin.requests[0]?.body.toString()).toBe('{"b":3}');
+  });
+
+  test("a request over max_body_size is 413, said or not said in advance, and never reaches the origin", async () => {
+    stage.origin.behave({});
+    stage.origin.reset();
+    const piece = `10000\r\n"${"x".repeat(65_535)}\r\n`;
+    const grown = await growth(async () => {
+      const declared = await exchange(stage.titan.port, post(Buffer.alloc(8 * MIB, 32)));
+      expect(declared.statuses).toEqual([413]);
+      const streamed = await exchange(stage.titan.port, [chunked, ...Array<string>(64).fill(piece)]);
+      expect(streamed.statuses).toEqual([413]);
+    });
+    expect(stage.origin.bytes).toBe(0);
+    expect(grown).toBeLessThan(16 * MIB);
+  });
+
+  test("an answer over max_body_size is 502", async () => {
+    stage.origin.behave(answerWith(Buffer.concat([Buffer.from('"'), Buffer.alloc(8 * MIB, 120), Buffer.from('"')])));
+    const grown = await growth(async () => {
+      const result = await exchange(stage.titan.port, "GET /json HTTP/1.1\r\nHost: a\r\n\r\n");
+      expect(result.statuses).toEqual([502]);
+    });
+    expect(grown).toBeLessThan(16 * MIB);
+  });
+
+  test.each(["[", '{"a":'])("%s without end is 400 and no stack overflow", async (nested) => {
+    stage.origin.behave({});
+    stage.origin.reset();
+    const result = await exchange(stage.titan.port, post(Buffer.from(nested.repeat(12_000))));
+    expect(result.statuses).toEqual([400]);
+    expect(stage.origin.bytes).toBe(0);
+  });
+});
+
+describe("V21 answers that Titan compresses", () => {
+  // Hexadecimal of random bytes: compresses by half, so that what is held back is felt.
+  const text = Buffer.from(randomBytes(8 * MIB).toString("hex"));
+
+  test.each([
+    ["gzip", gunzipSync],
+    ["br", brotliDecompressSync],
+    ["zstd", undefined],
+  ] as const)("%s: readers that stand still hold the origin back, not memory", async (coding, unpack) => {
+    const written: number[] = [];
+    stage.origin.behave({
+      onRequest: (_, { socket }) => {
+        const index = written.push(0) - 1;
+        socket.write(`HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: ${text.length}\r\n\r\n`);
+        const pump = (from: number) => {
+          written[index] = from;
+          if (from < text.length && !socket.destroyed)
+            socket.write(text.subarray(from, from + 65_536), () => pump(from + 65_536));
+        };
+        pump(0);
+      },
+    });
+    const clients: RawClient[] = [];
+    const grown = await growth(async () => {
+      for (let i = 0; i < READERS; i++) {
+        const client = await RawClient.connect(stage.titan.port);
+        client.socket.pause();
+        client.write(`GET /packed HTTP/1.1\r\nHost: a\r\nAccept-Encoding: ${coding}\r\n\r\n`);
+        clients.push(client);
+      }
+      await sleep(1500);
+    });
+    // 3 MiB an encoder, and what is between the sockets.
+    expect(grown).toBeLessThan(READERS * 4 * MIB);
+    expect(written).toHaveLength(READERS);
+    for (const bytes of written) expect(bytes, "the origin was read to its end").toBeLessThan(text.length);
+    const [first, ...others] = clients;
+    for (const client of others) client.destroy();
+    first?.socket.resume();
+    await first?.until(() => first.finals.length > 0, 20_000);
+    const answer = first?.finals[0];
+    expect(answer && field(answer, "content-encoding")).toBe(coding);
+    if (unpack && answer) expect(unpack(answer.body).equals(text)).toBe(true);
+    first?.destroy();
+  });
+});
