@@ -20,16 +20,18 @@ const kosoku = pythonTool("kosoku", "kosoku==0.1.0");
 /** Framing, pings, reserved bits, opcodes, fragmentation, UTF-8, closing; of sizes and compression the first (`TITAN_AUTOBAHN=all`: the others take minutes). */
 const QUICK = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.1.1", "9.2.1", "9.3.1", "10.*", "12.1.1", "13.1.1"];
 const whole = process.env.TITAN_AUTOBAHN === "all";
-const cases = whole ? [] : QUICK.flatMap((one) => ["-i", one]);
 const LONG = whole ? 1_800_000 : 120_000;
+
+const PASSED = /^(OK|NON-STRICT|INFORMATIONAL), close (OK|INFORMATIONAL)$/;
 
 type Verdicts = Record<string, string>;
 
 /** Runs the cases against a port; the verdict on the messages and that on the close, by case. */
-async function verdicts(port: number): Promise<Verdicts> {
+async function verdicts(port: number, cases: string[], parallel = 6): Promise<Verdicts> {
   const out = mkdtempSync(join(tmpdir(), "titan-autobahn-"));
   try {
-    const args = [...cases, "-p", "8", "-o", out, `ws://127.0.0.1:${port}`];
+    const chosen = cases.flatMap((one) => ["-i", one]);
+    const args = [...chosen, "-p", String(parallel), "-o", out, `ws://127.0.0.1:${port}`];
     // It ends with 1 where a case failed: the report says which.
     const done = await run(kosoku as string, args, { timeout: LONG }).catch((error) => error);
     const report = (() => {
@@ -111,11 +113,18 @@ describe.skipIf(kosoku === undefined)("Autobahn", () => {
     h2 = await bridge(titan.port);
     // Side by side: the cases mostly wait.
     const ports = { direct: port, http1: titan.port, http2: (h2.address() as AddressInfo).port };
-    await Promise.all(
-      Object.entries(ports).map(async ([name, at]) => {
-        results[name as keyof typeof results] = await verdicts(at);
-      }),
-    );
+    const legs = Object.keys(ports) as (keyof typeof ports)[];
+    const all = (cases: string[], parallel?: number) =>
+      Promise.all(legs.map(async (leg) => Object.assign(results[leg], await verdicts(ports[leg], cases, parallel))));
+    await all(whole ? [] : QUICK);
+    // Some verdicts depend on an answer or an end within a second, which a busy machine may miss: those run once more, one by one.
+    const differ = Object.entries(results.direct)
+      .filter(([id, verdict]) => legs.some((leg) => results[leg][id] !== verdict) || !PASSED.test(verdict))
+      .map(([id]) => id);
+    if (differ.length > 0) {
+      console.warn(`Autobahn cases that run once more: ${differ.join(", ")}`);
+      await all(differ, 1);
+    }
   }, LONG);
 
   afterAll(async () => {
@@ -127,7 +136,7 @@ describe.skipIf(kosoku === undefined)("Autobahn", () => {
 
   it("directly, every case passes", () => {
     expect(Object.keys(results.direct).length).toBeGreaterThanOrEqual(250);
-    expect(Object.entries(results.direct).filter(([, verdict]) => !/^(OK|NON-STRICT|INFO)/.test(verdict))).toEqual([]);
+    expect(Object.entries(results.direct).filter(([, verdict]) => !PASSED.test(verdict))).toEqual([]);
   });
 
   it("the same verdicts through Titan over HTTP/1.1", () => {
