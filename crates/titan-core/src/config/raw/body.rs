@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-/// Compression of answers (RFC 9110 §8.4). Memory of one compressed answer stays below 3 MiB at the default levels.
+/// Compression of answers (RFC 9110 §8.4). One compressed answer takes up to about 6 MiB at the default levels
+/// (brotli; the others less).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Compression {
