@@ -73,6 +73,8 @@ export class Gateway extends EventEmitter<GatewayEvents> implements AsyncDisposa
   /** Of the configuration that is served, and of earlier ones whose requests have not ended. */
   readonly #hooks = new Set<Hooks>();
   #lostAt = 0;
+  /** What the addon calls holds this gateway by way of here: its callbacks are roots, and would keep a closed one for ever. */
+  readonly #held: { gateway: Gateway | undefined } = { gateway: this };
 
   /** Use {@link createGateway}. */
   constructor(source: GatewaySource, options: GatewayOptions = {}) {
@@ -235,9 +237,16 @@ export class Gateway extends EventEmitter<GatewayEvents> implements AsyncDisposa
     const [native, loaded] = await Promise.all([loadNative(), this.#load(this.#source)]);
     if (typeof this.#options.logger === "function") this.#log = await this.#options.logger(loaded.config);
     await this.#startAdmin(loaded);
+    const held = this.#held;
     const gateway = new native.NativeGateway(
-      (event) => this.#onEvent(event),
-      (id) => this.#onMetrics(id),
+      (event) => {
+        const { gateway } = held;
+        if (gateway) gateway.#onEvent(event);
+      },
+      (id) => {
+        const { gateway } = held;
+        if (gateway) gateway.#onMetrics(id);
+      },
     );
     await this.#startHooks(loaded, false);
     const outcome = await gateway.start(JSON.stringify(loaded.native), this.#options.inheritSockets ?? false);
@@ -360,6 +369,7 @@ export class Gateway extends EventEmitter<GatewayEvents> implements AsyncDisposa
     await Promise.all([this.#admin?.close(), this.#echo?.close(), ...[...this.#hooks].map((hooks) => hooks.end())]);
     this.#admin = undefined;
     this.#echo = undefined;
+    this.#held.gateway = undefined;
   }
 
   #configuration(): Loaded {

@@ -25,6 +25,8 @@ const RETIRED = -1;
 /** Hooks of one generation on this thread. */
 export class HookThread {
   readonly #channel: HookChannel;
+  /** What the addon calls holds this thread by way of here: its callbacks are roots, and would keep all of it for ever. */
+  readonly #held: { thread: HookThread | undefined } = { thread: this };
   readonly #plans: readonly HookPlan[];
   /** By hook and point. */
   readonly #handlers: readonly (readonly (Handler | undefined)[])[];
@@ -51,7 +53,11 @@ export class HookThread {
     this.#handlers = plans.map(
       ({ input }) => [input.onRequest, input.onResponse, input.onError, input.onLog] as Handler[],
     );
-    this.#channel = new Channel(() => this.#exchange());
+    const held = this.#held;
+    this.#channel = new Channel(() => {
+      const { thread } = held;
+      if (thread) thread.#exchange();
+    });
   }
 
   /** What the native configuration names this thread by. */
@@ -83,6 +89,7 @@ export class HookThread {
   async end(): Promise<void> {
     if (this.#over) return;
     this.#over = true;
+    this.#held.thread = undefined;
     this.#channel.close();
     for (const plan of this.#plans) {
       try {

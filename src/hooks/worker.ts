@@ -2,8 +2,10 @@
  * Program of a worker thread that runs the hooks of one generation. It reads the configuration by itself, because functions do not cross
  * threads; modules are never unloaded, but a thread can be ended.
  */
+import { extname } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import { loadConfig } from "../config/index.ts";
+import { MODULE_EXTENSIONS } from "../config/source.ts";
 import { messageOf } from "../errors.ts";
 import { loadNative } from "../native.ts";
 import { type HookLogLine, HookThread } from "./dispatch.ts";
@@ -14,9 +16,6 @@ const task = workerData as WorkerTask;
 const tell = (message: WorkerMessage) => port?.postMessage(message);
 const write = (line: HookLogLine) => tell({ type: "log", line: cloneable(line) });
 
-// Stacks of errors name lines of the user's TypeScript.
-process.setSourceMapsEnabled(true);
-
 // What a hook left running and then failed must not end the hooks of every other request.
 for (const event of ["uncaughtException", "unhandledRejection"] as const) {
   process.on(event, (error: unknown) => {
@@ -26,6 +25,10 @@ for (const event of ["uncaughtException", "unhandledRejection"] as const) {
 }
 
 async function run(): Promise<void> {
+  // Babel, inside jiti, looks at stacks while it is loaded: with source maps on by then, Node would read the whole map of that bundle.
+  if (MODULE_EXTENSIONS.includes(extname(task.file))) await import("jiti/static");
+  // Stacks of errors name lines of the user's TypeScript.
+  process.setSourceMapsEnabled(true);
   const [native, loaded] = await Promise.all([loadNative(), loadConfig(task.file, task.load)]);
   if (!loaded.ok) throw new Error("the configuration changed while it was read");
   const names = loaded.hooks.map(({ name }) => name);

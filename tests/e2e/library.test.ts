@@ -179,6 +179,37 @@ describe("a process", () => {
     expect(after[2], "threads").toBeLessThanOrEqual(before[2] + 2);
   });
 
+  test("forgets a gateway that was closed, with the hooks of every configuration it had", async () => {
+    const { stdout } = await run(`
+      import { createGateway } from ${JSON.stringify(index)};
+      const references = [];
+      const watched = (hook) => {
+        references.push(new WeakRef(hook));
+        return hook;
+      };
+      const once = async () => {
+        const config = () => ({
+          ...${JSON.stringify(to(one))},
+          routes: [{ path: "/*", upstream: "up", onRequest: watched((ctx) => ctx.respond(204)) }],
+        });
+        const gateway = await createGateway(config()).start();
+        await gateway.reload(config());
+        references.push(new WeakRef(gateway));
+        await gateway.close();
+      };
+      for (let i = 0; i < 3; i++) await once();
+      let kept;
+      for (let i = 0; i < 50; i++) {
+        gc();
+        await new Promise((r) => setTimeout(r, 50));
+        kept = references.filter((one) => one.deref() !== undefined).length;
+        if (kept === 0) break;
+      }
+      console.log(kept, "of", references.length);
+    `);
+    expect(stdout).toBe("0 of 9\n");
+  });
+
   test("ends at once by process.exit() with a gateway running", async () => {
     const began = Date.now();
     await run(`
