@@ -1,6 +1,7 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { type Backend, startBackend } from "../helpers/backend.ts";
 import { selfSigned } from "../helpers/certificate.ts";
 import { startTitan, type Titan } from "../helpers/titan.ts";
 import { goTool } from "../helpers/tools.ts";
@@ -8,18 +9,34 @@ import { goTool } from "../helpers/tools.ts";
 const run = promisify(execFile);
 const h2spec = goTool("h2spec", "github.com/summerwind/h2spec/cmd/h2spec@latest");
 
+/**
+ * Reads the whole request, then takes its time: a case sends several frames and wants the answer to the last of them, so an answer to the
+ * first that overtakes it would be judged instead.
+ */
+const PAUSE_MS = 40;
+
 describe.skipIf(h2spec === undefined)("h2spec", () => {
   let titan: Titan;
+  let backend: Backend;
 
   beforeAll(async () => {
     const { cert_path, key_path } = selfSigned("localhost", "127.0.0.1");
+    backend = await startBackend({
+      answer: (request, response) => request.resume().on("end", () => setTimeout(() => response.end("hello"), PAUSE_MS)),
+    });
     titan = await startTitan({
-      config: { routes: [{ path: "/*", respond: { status: 200, body: "hello" } }] },
+      config: {
+        upstreams: [{ name: "app", backends: [{ host: "127.0.0.1", port: backend.port }] }],
+        routes: [{ path: "/*", upstream: "app" }],
+      },
       tls: { cert_path, key_path },
     });
   });
 
-  afterAll(() => titan?.stop());
+  afterAll(async () => {
+    await titan?.stop();
+    await backend?.close();
+  });
 
   it.each([
     ["by prior knowledge", (t: Titan) => ["-h", "127.0.0.1", "-p", String(t.port)]],
