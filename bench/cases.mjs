@@ -19,6 +19,22 @@ function saturation(path, connections, tls, extra = {}) {
   };
 }
 
+/** HTTP/2 from h2load, HTTP/1.1 to the origin: 16 connections with 10 streams each, as many requests in flight as 160 connections of HTTP/1.1. */
+function http2(tls) {
+  return {
+    name: `${tls ? "h2 over TLS" : "h2c"} 109 × 16 × 10 streams`,
+    driver: "h2load",
+    path: "/109",
+    connections: 16,
+    streams: 10,
+    tls,
+    gateways: [...TRIO, "h2o", "titan-aa", "nginx-full"],
+    pairs: [...PAIRS, ["titan", "h2o"], ["titan", "nginx-full"], ["titan-aa", "titan"]],
+    targets: { "titan/nginx": 0.9, "titan/h2o": 1 },
+    groups: ["h2", tls ? "h2-tls" : "h2c"],
+  };
+}
+
 /** Cases in the order they run. `target` is the ratio of CPU a request (first / second of a pair) that the project set itself. */
 export const CASES = [
   saturation("/109", 64, false, {
@@ -74,4 +90,6 @@ export const CASES = [
     targets: { "titan-10k/titan": 1.1 },
     groups: ["variants", "routes", "short"],
   },
+  http2(false),
+  http2(true),
 ];

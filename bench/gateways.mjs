@@ -1,6 +1,7 @@
 // The gateways under test. Each variant says in `adds` what it writes beyond the bare proxying, because headers cost.
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import os from "node:os";
 import path from "node:path";
 import { CORES, freePort, start, untilServing } from "./processes.mjs";
 
@@ -30,7 +31,19 @@ export const VARIANTS = {
     full: true,
     adds: "X-Forwarded-For/-Proto/-Host, X-Request-Id, traceparent, Via (both ways)",
   },
+  h2o: { kind: "h2o", adds: "X-Forwarded-For/-Proto, Via towards the origin; Server" },
 };
+
+/** Why a variant can't be measured here, or nothing. Only h2o may be missing: its Debian package is not on every machine. */
+export function missing(name) {
+  if (VARIANTS[name].kind !== "h2o") return undefined;
+  try {
+    execFileSync("which", ["h2o"], { stdio: "ignore" });
+    return undefined;
+  } catch {
+    return "h2o is not installed (apt-get install h2o)";
+  }
+}
 
 /** How Titan is started: the product (`cli`), or the data plane alone (`native`, an example binary without Node). */
 export function titanForm(wanted) {
@@ -76,9 +89,12 @@ export async function startGateway(name, context) {
   const variant = VARIANTS[name];
   const dir = path.join(context.dir, name);
   mkdirSync(dir, { recursive: true });
-  const ports = { http: await freePort(), https: await freePort(), admin: await freePort() };
+  const ports = {};
+  for (const one of ["http", "https", "h2", "h2c", "admin"]) ports[one] = await freePort();
+  // Titan speaks HTTP/2 on its HTTP ports; the others get ports of their own, so that their HTTP/1.1 ones stay as they are.
+  if (variant.kind === "titan") Object.assign(ports, { h2: ports.https, h2c: ports.http });
   const input = { ...context, ...variant, dir, ports };
-  const argv = { titan, nginx, haproxy }[variant.kind](input);
+  const argv = { titan, nginx, haproxy, h2o }[variant.kind](input);
   const from = performance.now();
   const child = start(CORES.gateway, argv, { cwd: dir, env: { ...process.env, NODE_ENV: "production" } });
   child.stdout.resume();
@@ -204,6 +220,7 @@ http {
   upstream origin { server 127.0.0.1:${origin} max_conns=${backendConnections}; keepalive 10000; keepalive_requests 1000000000; keepalive_timeout 300s; }
   server {
     listen 127.0.0.1:${ports.http} backlog=4096; listen 127.0.0.1:${ports.https} ssl backlog=4096;
+    listen 127.0.0.1:${ports.h2c} http2 backlog=4096; listen 127.0.0.1:${ports.h2} ssl http2 backlog=4096;
     location / {
       proxy_pass http://origin; proxy_set_header Connection ""; proxy_set_header Host $host;
       proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; ${headers}
@@ -250,6 +267,8 @@ defaults
 frontend web
   bind 127.0.0.1:${ports.http} backlog 4096
   bind 127.0.0.1:${ports.https} ssl crt ${pem} backlog 4096
+  bind 127.0.0.1:${ports.h2c} proto h2 backlog 4096
+  bind 127.0.0.1:${ports.h2} ssl crt ${pem} alpn h2,http/1.1 backlog 4096
   option forwardfor
 ${headers}
   default_backend origin
@@ -259,6 +278,36 @@ backend origin
   const file = path.join(dir, "haproxy.cfg");
   writeFileSync(file, text);
   return ["haproxy", "-db", "-f", file];
+}
+
+// Tuned: one thread, no log, connections to the origin kept. HTTP/2 by prior knowledge comes on the plain port.
+function h2o({ dir, origin, ports, cert, key }) {
+  const text = `
+user: ${os.userInfo().username}
+num-threads: 1
+num-name-resolution-threads: 1
+max-connections: 18000
+tcp-fastopen: 0
+error-log: ${dir}/error.log
+pid-file: ${dir}/pid
+http2-idle-timeout: 300
+http1-request-timeout: 300
+listen: { host: 127.0.0.1, port: ${ports.http} }
+listen: { host: 127.0.0.1, port: ${ports.h2c} }
+listen: { host: 127.0.0.1, port: ${ports.https}, ssl: { certificate-file: ${cert}, key-file: ${key} } }
+listen: { host: 127.0.0.1, port: ${ports.h2}, ssl: { certificate-file: ${cert}, key-file: ${key} } }
+hosts:
+  default:
+    paths:
+      "/":
+        proxy.reverse.url: "http://127.0.0.1:${origin}"
+        proxy.preserve-host: ON
+        proxy.timeout.keepalive: 300000
+        proxy.timeout.io: 300000
+`;
+  const file = path.join(dir, "h2o.yaml");
+  writeFileSync(file, text);
+  return ["h2o", "-m", "worker", "-c", file];
 }
 
 function read(file) {

@@ -1,12 +1,13 @@
 #!/usr/bin/env node
-// `npm run bench`: Titan, nginx and HAProxy in turn in one run. bench/README.md states the method and its limits.
+// `npm run bench`: Titan, nginx, HAProxy and h2o in turn in one run. bench/README.md states the method and its limits.
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { CASES } from "./cases.mjs";
-import { certificate, startGateway, titanForm, VARIANTS } from "./gateways.mjs";
+import { certificate, missing, startGateway, titanForm, VARIANTS } from "./gateways.mjs";
+import { h2load } from "./h2load.mjs";
 import { memory } from "./memory.mjs";
 import { CORES, firstJson, runJson, start, stop, stopAll } from "./processes.mjs";
 import { ratios, summary } from "./statistics.mjs";
@@ -18,6 +19,7 @@ const { values: options } = parseArgs({
     seconds: { type: "string", default: "1.5" },
     warmup: { type: "string", default: "0.4" },
     rate: { type: "string", default: "8000" },
+    requests: { type: "string", default: "60000" },
     only: { type: "string" },
     gateways: { type: "string" },
     titan: { type: "string" },
@@ -27,10 +29,14 @@ const { values: options } = parseArgs({
   },
 });
 
+/** Latencies that a driver tells. */
+const LATENCIES = { own: ["p50", "p99", "p999"], h2load: ["mean", "max"] };
+
 const HELP = `usage: npm run bench -- [options]
   --rounds N      interleaved rounds of every case (9)
   --seconds S     measured time of one sample (1.5), after --warmup S (0.4)
   --rate N        requests a second of the fixed-rate cases (8000)
+  --requests N    requests of one sample by h2load (60000)
   --only TEXT     cases whose name contains TEXT, or of that group: ${[...new Set(CASES.flatMap((one) => one.groups))].join(", ")}
   --gateways A,B  only these: ${Object.keys(VARIANTS).join(", ")}
   --titan FORM    cli (node dist/cli/main.js) or native (the data plane without Node); default: cli when it is built
@@ -43,7 +49,12 @@ async function main() {
   if (!options["no-build"] || !existsSync(load)) {
     execFileSync("cargo", ["build", "--release", "-q", "-p", "titan-load"], { cwd: ROOT, stdio: "inherit" });
   }
+  const chosen = CASES.filter(
+    ({ name, groups }) => !options.only || name.includes(options.only) || groups.includes(options.only),
+  );
+  if (chosen.length === 0) throw new Error(`--only ${options.only}: no such case`);
   for (const tool of ["nginx", "haproxy", "taskset", "openssl"]) needs(tool);
+  if (chosen.some(({ driver }) => driver === "h2load")) needs("h2load");
   const dir = mkdtempSync(path.join(os.tmpdir(), "titan-bench-"));
   try {
     const context = { dir, form: titanForm(options.titan), ...certificate(dir) };
@@ -59,10 +70,12 @@ async function main() {
     };
     const wanted = options.gateways?.split(",");
     const allowed = (name) => !wanted || wanted.includes(name);
-    for (const one of CASES.filter(
-      ({ name, groups }) => !options.only || name.includes(options.only) || groups.includes(options.only),
-    )) {
-      const gateways = one.gateways.filter(allowed);
+    for (const one of chosen) {
+      const gateways = one.gateways.filter(allowed).filter((name) => {
+        const why = missing(name);
+        if (why) say(`\nSKIPPED: ${name} in ${one.name}: ${why}`);
+        return !why;
+      });
       if (gateways.length > 0) result.cases.push(await measure({ ...one, gateways }, context, load));
     }
     if (Number(options.memory) > 0 && !options.only) {
@@ -104,6 +117,7 @@ function rotate(list, by) {
 }
 
 async function sample(gateway, one, load) {
+  if (one.driver === "h2load") return h2load(gateway, one, load, Number(options.requests));
   const port = one.tls ? gateway.ports.https : gateway.ports.http;
   const argv = [
     load,
@@ -135,6 +149,7 @@ async function sample(gateway, one, load) {
 
 function report(one, rounds) {
   const gateways = {};
+  const latencies = LATENCIES[one.driver] ?? LATENCIES.own;
   say(`\n${one.name}`);
   for (const name of one.gateways) {
     const samples = rounds.map((round) => round[name]);
@@ -142,15 +157,13 @@ function report(one, rounds) {
     const figures = {
       cpu_us: figure((sample) => sample.gateway_cpu_us),
       rps: figure((sample) => sample.rps),
-      p50_us: figure((sample) => sample.latency_us.p50),
-      p99_us: figure((sample) => sample.latency_us.p99),
-      p999_us: figure((sample) => sample.latency_us.p999),
       cores: figure((sample) => sample.gateway_cores),
     };
+    for (const name of latencies) figures[`${name}_us`] = figure((sample) => sample.latency_us[name]);
     gateways[name] = figures;
     say(
       `  ${name.padEnd(13)} ${figures.cpu_us.median.toFixed(2).padStart(9)} µs CPU  ${figures.rps.median.toFixed(0).padStart(7)} /s` +
-        `  p50 ${micros(figures.p50_us.median)}  p99 ${micros(figures.p99_us.median)}  p99.9 ${micros(figures.p999_us.median)}` +
+        latencies.map((name) => `  ${name.replace("999", "99.9")} ${micros(figures[`${name}_us`].median)}`).join("") +
         `  core ${(figures.cores.median * 100).toFixed(0).padStart(3)} %`,
     );
   }
@@ -158,20 +171,22 @@ function report(one, rounds) {
   for (const pair of one.pairs.filter((names) => names.every((name) => one.gateways.includes(name)))) {
     const name = pair.join("/");
     const cpu = ratios(rounds, pair, (sample) => sample.gateway_cpu_us);
-    const p99 = ratios(rounds, pair, (sample) => sample.latency_us.p99);
+    const latency = latencies.includes("p99") ? "p99" : "mean";
+    const slower = ratios(rounds, pair, (sample) => sample.latency_us[latency]);
     const target = one.targets?.[name];
-    compared[name] = { cpu, p99, ...(target && { target, met: cpu.median <= target }) };
+    compared[name] = { cpu, [latency]: slower, ...(target && { target, met: cpu.median <= target }) };
     const verdict = target ? `  target ≤ ${target.toFixed(2)}: ${cpu.median <= target ? "met" : "MISSED"}` : "";
     say(
       `  ${name.padEnd(24)} CPU × ${cpu.median.toFixed(3)} [${cpu.q1.toFixed(3)}–${cpu.q3.toFixed(3)}; ${cpu.min.toFixed(2)}–${cpu.max.toFixed(2)}]` +
-        `  p99 × ${p99.median.toFixed(2)}${verdict}`,
+        `  ${latency} × ${slower.median.toFixed(2)}${verdict}`,
     );
   }
-  const { name, path: target, connections, tls, rate } = one;
+  const { name, path: target, connections, streams, tls, rate } = one;
   return {
     name,
     path: target,
     connections,
+    streams,
     tls,
     rate: rate ? Number(options.rate) : null,
     gateways,
@@ -188,7 +203,7 @@ function needs(tool) {
   try {
     execFileSync("which", [tool], { stdio: "ignore" });
   } catch {
-    throw new Error(`${tool} is missing: apt-get install nginx-light haproxy util-linux openssl`);
+    throw new Error(`${tool} is missing: apt-get install nginx-light haproxy nghttp2-client util-linux openssl`);
   }
 }
 
@@ -207,6 +222,8 @@ function machine() {
     load: os.loadavg(),
     nginx: version("dpkg-query", "-W", "nginx"),
     haproxy: version("haproxy", "-v"),
+    h2o: version("h2o", "-v"),
+    h2load: version("h2load", "--version"),
   };
 }
 

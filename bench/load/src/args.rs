@@ -7,7 +7,8 @@ use std::time::Duration;
 pub const USAGE: &str = "usage: titan-load origin --listen ADDR
        titan-load load --target ADDR [--path /109] [--connections 64] [--seconds 2] [--warmup 0.5] [--rate N] [--pid PID]...
                        [--tls NAME] [--host NAME] [--method GET] [--body BYTES] [--header 'Name: value']... [--timeout 10] [--close 1]
-       titan-load idle --target ADDR [--path /109] [--connections 1000] [--tls NAME]";
+       titan-load idle --target ADDR [--path /109] [--connections 1000] [--tls NAME]
+       titan-load around [--pid PID]... -- COMMAND...";
 
 /// Everything any mode takes.
 #[derive(Debug, Clone)]

@@ -3,11 +3,13 @@
 //! - `titan-load origin` answers fixed bodies by path;
 //! - `titan-load load` measures: closed loop (every connection sends as soon as it was answered) or, with `--rate`, open loop (arrivals
 //!   are drawn beforehand and latency counts from the arrival, so a stalled gateway can't hide its stall);
+//! - `titan-load around` runs another generator and reads the gateway's CPU clock at both ends;
 //! - `titan-load idle` opens connections, uses each once and holds them until its standard input ends.
 //!
 //! Results are one JSON object on standard output. `bench/README.md` states the method.
 
 mod args;
+mod around;
 mod client;
 mod cpu;
 mod histogram;
@@ -25,6 +27,7 @@ fn main() {
     let outcome = match mode.as_str() {
         "origin" => args::Args::parse(args).and_then(origin::run),
         "load" => args::Args::parse(args).and_then(load::run),
+        "around" => around::run(args),
         "idle" => args::Args::parse(args).and_then(idle::run),
         _ => Err(args::USAGE.to_owned()),
     };
