@@ -22,7 +22,8 @@ describe.skipIf(h2spec === undefined)("h2spec", () => {
   beforeAll(async () => {
     const { cert_path, key_path } = selfSigned("localhost", "127.0.0.1");
     backend = await startBackend({
-      answer: (request, response) => request.resume().on("end", () => setTimeout(() => response.end("hello"), PAUSE_MS)),
+      answer: (request, response) =>
+        request.resume().on("end", () => setTimeout(() => response.end("hello"), PAUSE_MS)),
     });
     titan = await startTitan({
       config: {
