@@ -277,6 +277,16 @@ export const FAMILIES: readonly Family[] = [
     },
   },
   {
+    name: "titan_backend_changes_total",
+    type: "counter",
+    help: "Changes of a backend's state, by the event that the log names; backend = as configured, none = the whole upstream.",
+    samples: ({ gauges }) =>
+      simple(gauges.changes, ({ upstream, backend, change, count }) => [
+        { upstream, backend: label(backend), change },
+        count,
+      ]),
+  },
+  {
     name: "titan_backend_ejections_total",
     type: "counter",
     help: "Times that a backend was ejected because its requests failed.",

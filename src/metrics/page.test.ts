@@ -62,6 +62,7 @@ const scrape: Scrape = {
         circuit_opened: 5,
       },
     ],
+    changes: [{ upstream: "api", backend: "", change: "dns_changed", count: 2 }],
     certificates: [],
     stores: [{ store: "127.0.0.1:6379", up: true, asked: 5, failed: 2 }],
     tokens: [
@@ -103,6 +104,7 @@ test("the data plane's snapshot becomes Prometheus text", async () => {
     'titan_backend_requests_total{upstream="api",backend="127.0.0.1:1",result="ok"} 7',
     'titan_backend_checks_total{upstream="api",backend="127.0.0.1:1",result="ok"} 8',
     'titan_backend_checks_total{upstream="api",backend="127.0.0.1:1",result="failed"} 2',
+    'titan_backend_changes_total{upstream="api",backend="none",change="dns_changed"} 2',
     'titan_backend_ejections_total{upstream="api",backend="127.0.0.1:1"} 4',
     'titan_circuit_breaker_opened_total{backend="127.0.0.1:1",upstream="api"} 5',
     'titan_circuit_breaker_state{backend="127.0.0.1:1",upstream="api"} 1',

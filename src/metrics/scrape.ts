@@ -55,6 +55,8 @@ export interface Scrape {
       ejections: number;
       circuit_opened: number;
     }[];
+    /** What changed with backends; `change` = the log's event. */
+    changes: { upstream: string; backend: string; change: string; count: number }[];
     certificates: { path: string; subject: string; serial: string; not_after: number }[];
     stores: { store: string; up: boolean; asked: number; failed: number }[];
     tokens: {

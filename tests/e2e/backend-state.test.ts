@@ -55,7 +55,7 @@ test("a circuit, an ejection and a health check: one log line each, counted in m
           name: "ejects",
           max_retries: 0,
           backends: [outlier, well],
-          outlier_detection: { consecutive_failures: 2, max_ejected: 1 },
+          outlier_detection: { consecutive_failures: 2, max_ejected: 1, ejection_time: "3s" },
         },
         {
           name: "checks",
@@ -95,6 +95,8 @@ test("a circuit, an ejection and a health check: one log line each, counted in m
       `titan_circuit_breaker_opened_total{backend="${address(broken)}",upstream="breaks"} 1`,
       `titan_circuit_breaker_state{backend="${address(outlier)}",upstream="ejects"} 0`,
       `titan_backend_requests_total{upstream="breaks",backend="${address(broken)}",result="failed"} 3`,
+      `titan_backend_changes_total{upstream="ejects",backend="${address(outlier)}",change="backend_ejected"} 1`,
+      `titan_backend_changes_total{upstream="breaks",backend="${address(broken)}",change="circuit_open"} 1`,
       `titan_backend_ejections_total{upstream="ejects",backend="${address(outlier)}"} 1`,
       `titan_backend_healthy{upstream="checks",backend="${address(sick)}"} 0`,
       `titan_backend_checks_total{upstream="checks",backend="${address(sick)}",result="ok"} 0`,
@@ -120,6 +122,13 @@ test("a circuit, an ejection and a health check: one log line each, counted in m
     await until(() => told(titan, "backend_healthy").length > 0);
     await until(async () =>
       (await page()).includes(`titan_backend_healthy{upstream="checks",backend="${address(sick)}"} 1`),
+    );
+    await until(() => told(titan, "backend_readmitted").length > 0);
+    expect(told(titan, "backend_readmitted")).toMatchObject([
+      { level: "info", upstream: "ejects", msg: expect.stringContaining(`${address(outlier)} is ejected no longer`) },
+    ]);
+    expect(await page()).toContain(
+      `titan_backend_changes_total{upstream="ejects",backend="${address(outlier)}",change="backend_readmitted"} 1`,
     );
     // Some checks later, still one line a change.
     await sleep(500);

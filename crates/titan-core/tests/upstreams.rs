@@ -202,6 +202,7 @@ fn changed_answers_arrive_and_failing_ones_keep_the_last() {
     assert_eq!(addresses(&upstream).len(), 2, "an empty answer");
     phase.store(4, Relaxed);
     eventually("recovery", || addresses(&upstream) == ["127.0.0.9:80"]);
+    assert!(aux.told(ChangeKind::ResolveRecovered).unwrap().contains("api.test:80 is resolved again"));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Gateway;
 use crate::explain;
-use crate::metrics::{BackendGauge, Breaker, Gauges, ListenerGauge};
+use crate::metrics::{BackendGauge, Breaker, ChangeCount, Gauges, ListenerGauge};
 use crate::proxy::Phase;
 use crate::route::Action;
 use crate::rt::clock;
@@ -79,6 +79,15 @@ impl Gateway {
             let gauges: Vec<_> = upstream.members().iter().map(|member| gauge(&upstream.name, &member.endpoint, &idle, now)).collect();
             gauges
         });
+        let changes = state.snapshot.upstreams.iter().flat_map(|upstream| {
+            let changes = upstream.shared().changes().into_iter();
+            changes.map(|(backend, kind, count)| ChangeCount {
+                upstream: upstream.name.to_string(),
+                backend: backend.to_string(),
+                change: kind.name(),
+                count,
+            })
+        });
         let listeners = state.bound.values().map(|bound| ListenerGauge { listener: bound.name.to_string(), open: bound.open.total() });
         let certificates = state.snapshot.listeners.iter().filter_map(|spec| spec.tls.as_ref()).flat_map(|tls| tls.certificates().to_vec());
         let gauges = Gauges {
@@ -86,6 +95,7 @@ impl Gateway {
             draining: self.inner.process.lifecycle.is_draining(),
             listeners: listeners.collect(),
             backends: backends.collect(),
+            changes: changes.collect(),
             certificates: certificates.collect(),
             stores: self.inner.services.policy.stores.states(),
             tokens: state.snapshot.policies.tokens(),

@@ -14,7 +14,7 @@
 //!   "hooked_requests": 0,
 //!   "errors": { "no_route": 3 },
 //!   "access_log": { "written": 0, "dropped": 0, "errors": 0 },
-//!   "gauges": { "generation": 1, "draining": false, "listeners": […], "backends": […], "certificates": […], "stores": […], "tokens": […] } }
+//!   "gauges": { "generation": 1, "draining": false, "listeners": […], "backends": […], "changes": […], "certificates": […], "stores": […], "tokens": […] } }
 //! ```
 //!
 //! The route, upstream … with the name `""` holds what belongs to none (`no route matched`). Buckets are not cumulative.
@@ -40,6 +40,8 @@ pub struct Gauges {
     pub listeners: Vec<ListenerGauge>,
     /// Endpoints of every upstream.
     pub backends: Vec<BackendGauge>,
+    /// What changed with them, as the log tells it.
+    pub changes: Vec<ChangeCount>,
     /// Certificates in use.
     pub certificates: Vec<CertificateInfo>,
     /// Redis servers.
@@ -112,6 +114,19 @@ pub struct BackendGauge {
     pub ejections: u64,
     /// Times that its circuit opened.
     pub circuit_opened: u64,
+}
+
+/// How often something happened to a backend.
+#[derive(Debug, Serialize)]
+pub struct ChangeCount {
+    /// Its upstream.
+    pub upstream: String,
+    /// As configured; empty where the whole upstream is meant.
+    pub backend: String,
+    /// The log's event.
+    pub change: &'static str,
+    /// How often.
+    pub count: u64,
 }
 
 /// State of a circuit breaker.

@@ -4,7 +4,7 @@
 //! successes close it, one failure opens it again. Only probes decide in half-open: answers to requests from before are ignored.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
@@ -45,6 +45,8 @@ pub struct Breaker {
     state: AtomicU8,
     until: AtomicU64,
     probes: AtomicU32,
+    /// It became half open, which was not told of.
+    half_opened: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -58,7 +60,14 @@ struct Inner {
 impl Breaker {
     /// A closed breaker.
     pub fn new(settings: BreakerSettings) -> Self {
-        Self { settings, state: AtomicU8::new(CLOSED), until: AtomicU64::new(0), probes: AtomicU32::new(0), inner: Mutex::default() }
+        Self {
+            settings,
+            state: AtomicU8::new(CLOSED),
+            until: AtomicU64::new(0),
+            probes: AtomicU32::new(0),
+            half_opened: AtomicBool::new(false),
+            inner: Mutex::default(),
+        }
     }
 
     /// Its state. An open circuit whose time is over counts as half-open.
@@ -81,10 +90,7 @@ impl Breaker {
         let mut inner = self.inner.lock();
         match self.state.load(Relaxed) {
             CLOSED => return Admission::Pass,
-            OPEN => {
-                self.state.store(HALF_OPEN, Relaxed);
-                inner.successes = 0;
-            }
+            OPEN => self.let_probes_pass(&mut inner),
             _ => {}
         }
         if self.probes.load(Relaxed) >= self.settings.success_threshold.max(1) {
@@ -149,9 +155,32 @@ impl Breaker {
     pub fn half_open(&self) {
         let mut inner = self.inner.lock();
         if self.state.load(Relaxed) == OPEN {
-            inner.successes = 0;
-            self.state.store(HALF_OPEN, Relaxed);
+            self.let_probes_pass(&mut inner);
         }
+    }
+
+    /// Half open, where its time is over and no request has asked yet.
+    pub fn tick(&self, now: u64) {
+        let mut inner = self.inner.lock();
+        if self.state.load(Relaxed) == OPEN && now >= self.until.load(Relaxed) {
+            self.let_probes_pass(&mut inner);
+        }
+    }
+
+    /// When an open circuit becomes half open.
+    pub fn opens(&self) -> Option<u64> {
+        (self.state.load(Relaxed) == OPEN).then(|| self.until.load(Relaxed))
+    }
+
+    /// Whether it became half open since the last call.
+    pub fn has_half_opened(&self) -> bool {
+        self.half_opened.load(Relaxed) && self.half_opened.swap(false, Relaxed)
+    }
+
+    fn let_probes_pass(&self, inner: &mut Inner) {
+        inner.successes = 0;
+        self.state.store(HALF_OPEN, Relaxed);
+        self.half_opened.store(true, Relaxed);
     }
 }
 
@@ -213,5 +242,21 @@ mod tests {
         assert!(b.success(true));
         b.half_open();
         assert_eq!(b.circuit(2), Circuit::Closed);
+    }
+
+    #[test]
+    fn becoming_half_open_is_told_of_once() {
+        let b = breaker(1, 1);
+        assert!(b.opens().is_none() && !b.has_half_opened());
+        b.failure(false, 0);
+        b.tick(29_999);
+        assert!(b.opens() == Some(30_000) && !b.has_half_opened());
+        b.tick(30_000);
+        assert!(b.opens().is_none() && b.has_half_opened() && !b.has_half_opened());
+        assert_eq!(b.admit(|| 30_001), Admission::Probe);
+        assert!(!b.has_half_opened(), "the request found it so");
+        b.failure(true, 30_002);
+        assert_eq!(b.admit(|| 90_000), Admission::Probe);
+        assert!(b.has_half_opened(), "the request made it so");
     }
 }

@@ -1,4 +1,4 @@
-//! Changes of an upstream that deserve a log line and an event.
+//! Changes of an upstream that deserve a log line, an event and a count.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub struct Change {
 }
 
 /// Kinds of change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ChangeKind {
     /// An active health check took it out.
     Unhealthy,
@@ -29,8 +29,12 @@ pub enum ChangeKind {
     Healthy,
     /// Passive ejection.
     Ejected,
+    /// The ejection is over: its time, or a health check that passed.
+    Readmitted,
     /// The circuit opened.
     CircuitOpen,
+    /// The circuit lets probes pass: its time is over, or a health check passed.
+    CircuitHalfOpen,
     /// The circuit closed.
     CircuitClosed,
     /// An operator took it out.
@@ -41,6 +45,28 @@ pub enum ChangeKind {
     Resolved,
     /// DNS failed: the last good addresses stay.
     ResolveFailed,
+    /// DNS answers again.
+    ResolveRecovered,
+}
+
+impl ChangeKind {
+    /// Stable name: the log's `event`, the metrics' `change`.
+    pub fn name(self) -> &'static str {
+        match self {
+            ChangeKind::Unhealthy => "backend_unhealthy",
+            ChangeKind::Healthy => "backend_healthy",
+            ChangeKind::Ejected => "backend_ejected",
+            ChangeKind::Readmitted => "backend_readmitted",
+            ChangeKind::CircuitOpen => "circuit_open",
+            ChangeKind::CircuitHalfOpen => "circuit_half_open",
+            ChangeKind::CircuitClosed => "circuit_closed",
+            ChangeKind::Draining => "backend_draining",
+            ChangeKind::Undrained => "backend_undrained",
+            ChangeKind::Resolved => "dns_changed",
+            ChangeKind::ResolveFailed => "dns_failed",
+            ChangeKind::ResolveRecovered => "dns_recovered",
+        }
+    }
 }
 
 impl Change {
@@ -54,17 +80,7 @@ impl Change {
 
     /// Stable name of the event.
     pub fn name(&self) -> &'static str {
-        match self.kind {
-            ChangeKind::Unhealthy => "backend_unhealthy",
-            ChangeKind::Healthy => "backend_healthy",
-            ChangeKind::Ejected => "backend_ejected",
-            ChangeKind::CircuitOpen => "circuit_open",
-            ChangeKind::CircuitClosed => "circuit_closed",
-            ChangeKind::Draining => "backend_draining",
-            ChangeKind::Undrained => "backend_undrained",
-            ChangeKind::Resolved => "dns_changed",
-            ChangeKind::ResolveFailed => "dns_failed",
-        }
+        self.kind.name()
     }
 
     /// One sentence.
@@ -73,12 +89,15 @@ impl Change {
             ChangeKind::Unhealthy => "is unhealthy and takes no traffic",
             ChangeKind::Healthy => "is healthy again",
             ChangeKind::Ejected => "is ejected for a while",
+            ChangeKind::Readmitted => "is ejected no longer",
             ChangeKind::CircuitOpen => "circuit opened",
+            ChangeKind::CircuitHalfOpen => "circuit is half open: probes pass",
             ChangeKind::CircuitClosed => "circuit closed",
             ChangeKind::Draining => "drains: no new traffic",
             ChangeKind::Undrained => "takes traffic again",
             ChangeKind::Resolved => "resolved to other addresses",
             ChangeKind::ResolveFailed => "could not be resolved, the last addresses stay",
+            ChangeKind::ResolveRecovered => "is resolved again",
         };
         let address =
             if self.address.is_empty() || *self.address == *self.backend { String::new() } else { format!(" ({})", self.address) };

@@ -247,7 +247,35 @@ impl Endpoint {
     }
 
     pub(crate) fn admit(&self) -> Admission {
-        self.breaker.as_ref().map_or(Admission::Pass, |b| b.admit(clock::now))
+        let Some(breaker) = &self.breaker else { return Admission::Pass };
+        let admission = breaker.admit(clock::now);
+        if admission == Admission::Probe {
+            self.tell_half_open("its time is over");
+        }
+        admission
+    }
+
+    /// Ends what is over at `now` (an ejection, the wait of an open circuit), and tells of it. Returns when it should be called again.
+    pub(super) fn tick(&self, now: u64) -> Option<u64> {
+        if let Some(breaker) = &self.breaker {
+            breaker.tick(now);
+            self.tell_half_open("its time is over");
+        }
+        self.tell_readmitted(now);
+        let opens = self.breaker.as_ref().and_then(Breaker::opens);
+        opens.into_iter().chain(self.outlier.ends()).min()
+    }
+
+    fn tell_half_open(&self, reason: &str) {
+        if self.breaker.as_ref().is_some_and(Breaker::has_half_opened) {
+            self.shared.tell(&self.backend, self.addr, ChangeKind::CircuitHalfOpen, reason);
+        }
+    }
+
+    fn tell_readmitted(&self, now: u64) {
+        if self.outlier.ended(now) {
+            self.shared.tell(&self.backend, self.addr, ChangeKind::Readmitted, "its time is over");
+        }
     }
 
     pub(crate) fn release_probe(&self) {
@@ -279,6 +307,7 @@ impl Endpoint {
             self.counts.circuit_opened.fetch_add(1, Relaxed);
             self.shared.bump();
             self.shared.tell(&self.backend, self.addr, ChangeKind::CircuitOpen, outcome.text());
+            self.shared.began.notify_waiters();
         }
         if let Some(settings) = &rules.outlier
             && let Some(reason) = self.outlier.failure(settings, now)
@@ -294,12 +323,15 @@ impl Endpoint {
         if ejected.contains_key(&self.id) || ejected.len() >= most_ejected(settings, self.shared.size.load(Relaxed)) {
             return;
         }
+        // The last one's end is told of before this one's begin, whoever comes first.
+        self.tell_readmitted(now);
         let until = self.outlier.eject(settings, now);
         ejected.insert(self.id, until);
         drop(ejected);
         self.counts.ejections.fetch_add(1, Relaxed);
         self.shared.bump();
         self.shared.tell(&self.backend, self.addr, ChangeKind::Ejected, format!("{reason}, for {} ms", until - now));
+        self.shared.began.notify_waiters();
     }
 
     /// Whether active checks find it healthy.
@@ -315,14 +347,19 @@ impl Endpoint {
         if healthy {
             let now = clock::now();
             self.healthy_since.store(now, Relaxed);
-            self.outlier.pardon(now);
+        }
+        self.shared.tell(&self.backend, self.addr, if healthy { ChangeKind::Healthy } else { ChangeKind::Unhealthy }, reason);
+        if healthy {
+            if self.outlier.pardon(clock::now()) {
+                self.shared.tell(&self.backend, self.addr, ChangeKind::Readmitted, "a health check passed");
+            }
             self.shared.ejected.lock().remove(&self.id);
             if let Some(breaker) = &self.breaker {
                 breaker.half_open();
+                self.tell_half_open("a health check passed");
             }
         }
         self.shared.bump();
-        self.shared.tell(&self.backend, self.addr, if healthy { ChangeKind::Healthy } else { ChangeKind::Unhealthy }, reason);
     }
 
     /// Remembers the outcome of an active check.

@@ -1,6 +1,6 @@
 //! Passive ejection: what requests tell about an endpoint, counted for the process.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::settings::OutlierSettings;
 use super::settings::millis;
@@ -15,6 +15,8 @@ pub struct Outlier {
     /// Ejections in a row; forgotten after a quiet time as long as the longest ejection.
     times: AtomicU32,
     until: AtomicU64,
+    /// An ejection whose end has not been told of.
+    out: AtomicBool,
 }
 
 impl Outlier {
@@ -64,16 +66,28 @@ impl Outlier {
         let until = now + first * (1 << times.min(4)).min(10);
         self.times.store(times + 1, Relaxed);
         self.until.store(until, Relaxed);
+        self.out.store(true, Relaxed);
         self.forget();
         until
     }
 
-    /// An active health check passed, or an operator says so: back at once.
-    pub fn pardon(&self, now: u64) {
+    /// An active health check passed: back at once. Returns whether this ended an ejection.
+    pub fn pardon(&self, now: u64) -> bool {
         if self.until.load(Relaxed) > now {
             self.until.store(now, Relaxed);
         }
         self.forget();
+        self.out.swap(false, Relaxed)
+    }
+
+    /// Whether an ejection is over whose end was not told of; `true` once for each.
+    pub fn ended(&self, now: u64) -> bool {
+        self.out.load(Relaxed) && self.until.load(Relaxed) <= now && self.out.swap(false, Relaxed)
+    }
+
+    /// When an ejection ends that was not told of yet.
+    pub fn ends(&self) -> Option<u64> {
+        self.out.load(Relaxed).then(|| self.until.load(Relaxed))
     }
 
     fn forget(&self) {
@@ -136,6 +150,18 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_an_ejection_is_told_of_once() {
+        let (o, s) = (Outlier::default(), settings());
+        assert!(!o.ended(u64::MAX) && o.ends().is_none() && !o.pardon(5));
+        let until = o.eject(&s, 1_000);
+        assert!(o.ends() == Some(until) && !o.ended(until - 1));
+        assert!(o.ended(until) && !o.ended(until) && o.ends().is_none());
+        assert!(!o.pardon(until + 1), "it was back already");
+        o.eject(&s, 500_000);
+        assert!(o.pardon(500_001) && !o.ended(u64::MAX));
+    }
+
+    #[test]
     fn ejections_grow_and_are_forgotten() {
         let (o, s) = (Outlier::default(), settings());
         assert_eq!(o.eject(&s, 1_000), 31_000);
@@ -149,7 +175,7 @@ mod tests {
         }
         let quiet = o.until() + 300_000;
         assert_eq!(o.eject(&s, quiet) - quiet, 30_000);
-        o.pardon(quiet + 1);
+        assert!(o.pardon(quiet + 1));
         assert_eq!(o.ejected(quiet + 2), None);
     }
 

@@ -1,10 +1,11 @@
 //! State of an upstream that outlives its configuration: kept by name across reloads.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
 
 use super::change::{Change, ChangeKind, ChangeSink};
 
@@ -22,6 +23,10 @@ pub struct Shared {
     pub ejected: Mutex<HashMap<u64, u64>>,
     /// Backends (`host:port`) and addresses that an operator drains.
     drained: RwLock<HashSet<String>>,
+    /// How often what happened to which backend (as configured, so that their number is bounded).
+    changes: Mutex<BTreeMap<(Arc<str>, ChangeKind), u64>>,
+    /// An ejection or an open circuit began: its end is to be watched.
+    pub(super) began: Notify,
     sink: RwLock<Option<ChangeSink>>,
 }
 
@@ -35,6 +40,8 @@ impl Shared {
             size: AtomicUsize::new(0),
             ejected: Mutex::default(),
             drained: RwLock::default(),
+            changes: Mutex::default(),
+            began: Notify::new(),
             sink: RwLock::default(),
         })
     }
@@ -54,13 +61,19 @@ impl Shared {
         *self.sink.write() = Some(sink);
     }
 
-    /// Tells of a change.
+    /// Counts a change and tells of it.
     pub fn tell(&self, backend: &Arc<str>, address: impl ToString, kind: ChangeKind, reason: impl Into<String>) {
+        *self.changes.lock().entry((backend.clone(), kind)).or_default() += 1;
         let sink = self.sink.read().clone();
         if let Some(sink) = sink {
             let (upstream, backend, address) = (self.name.clone(), backend.clone(), address.to_string());
             sink(Change { upstream, backend, address, kind, reason: reason.into() });
         }
+    }
+
+    /// Every change so far: backend (empty where the whole upstream is meant), what, how often.
+    pub fn changes(&self) -> Vec<(Arc<str>, ChangeKind, u64)> {
+        self.changes.lock().iter().map(|((backend, kind), count)| (backend.clone(), *kind, *count)).collect()
     }
 
     /// Whether a backend or an address is drained.

@@ -13,6 +13,7 @@ use super::change::{ChangeKind, ChangeSink};
 use super::dns::{Found, Resolver, localhost};
 use super::settings::DnsSettings;
 use super::{Resolved, Upstream, health};
+use crate::rt::clock;
 
 /// First wait after a failed look-up; doubles up to [`LAST_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -77,6 +78,9 @@ impl Supervisor {
             if upstream.settings().health.is_some() {
                 tasks.push(self.handle.spawn(check(upstream.clone())).abort_handle());
             }
+            if upstream.settings().outlier.is_some() || upstream.settings().breaker.is_some() {
+                tasks.push(self.handle.spawn(watch_ends(upstream.clone())).abort_handle());
+            }
             state.running.insert(key, Running { upstream: upstream.clone(), tasks, dns: named.then(|| dns.clone()) });
         }
         drop(state);
@@ -123,6 +127,12 @@ struct Watched {
     failures: u32,
 }
 
+impl Watched {
+    fn backend(&self) -> Arc<str> {
+        format!("{}:{}", self.host, self.port).into()
+    }
+}
+
 async fn resolve(upstream: Arc<Upstream>, resolver: Arc<Resolver>, ready: mpsc::Sender<()>) {
     let mut ready = Some(ready);
     let mut names: Vec<Watched> = Vec::new();
@@ -151,6 +161,10 @@ async fn resolve(upstream: Arc<Upstream>, resolver: Arc<Resolver>, ready: mpsc::
             let name = &mut names[at];
             match outcome {
                 Ok((found, ttl)) => {
+                    if name.failures > 0 {
+                        let after = format!("after {} failed look-ups", name.failures);
+                        upstream.shared().tell(&name.backend(), "", ChangeKind::ResolveRecovered, after);
+                    }
                     name.failures = 0;
                     name.due = Instant::now() + ttl;
                     changed |= found != name.found;
@@ -161,8 +175,7 @@ async fn resolve(upstream: Arc<Upstream>, resolver: Arc<Resolver>, ready: mpsc::
                     name.failures = name.failures.saturating_add(1);
                     // Once when it begins; it may last for hours.
                     if name.failures == 1 {
-                        let backend = format!("{}:{}", name.host, name.port).into();
-                        upstream.shared().tell(&backend, "", ChangeKind::ResolveFailed, error);
+                        upstream.shared().tell(&name.backend(), "", ChangeKind::ResolveFailed, error);
                     }
                 }
             }
@@ -194,6 +207,25 @@ fn addresses(upstream: &Upstream, names: &[Watched]) -> Vec<Resolved> {
         }
     }
     list
+}
+
+/// Tells of the end of ejections and of the wait of open circuits when it comes, whether or not there is a request to notice it.
+async fn watch_ends(upstream: Arc<Upstream>) {
+    loop {
+        let began = upstream.shared().began.notified();
+        let mut began = std::pin::pin!(began);
+        // Registered before the endpoints are looked at: what begins from here on is not missed.
+        began.as_mut().enable();
+        let now = clock::now();
+        match upstream.members().iter().filter_map(|member| member.endpoint.tick(now)).min() {
+            None => began.await,
+            Some(due) => {
+                // The clock counts whole milliseconds: not before the next one has begun.
+                let wait = Duration::from_millis(due.saturating_sub(now) + 1);
+                let _ = tokio::time::timeout(wait, began).await;
+            }
+        }
+    }
 }
 
 /// Probes the endpoints of an upstream, whichever they are at the moment.

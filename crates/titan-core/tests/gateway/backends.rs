@@ -243,6 +243,13 @@ fn max_connections_is_never_exceeded() {
     assert_eq!(most.load(SeqCst), 3, "twenty clients on two shards, three connections");
 }
 
+/// What the metrics count of changes of backends.
+fn changes(gateway: &Gateway) -> Vec<(String, u64)> {
+    let scrape: Value = serde_json::from_str(&gateway.metrics_json()).unwrap();
+    let changes = scrape["gauges"]["changes"].as_array().unwrap();
+    changes.iter().map(|c| (c["change"].as_str().unwrap().to_owned(), c["count"].as_u64().unwrap())).collect()
+}
+
 #[test]
 fn an_open_circuit_probes_and_closes() {
     let a = Mortal::new("a");
@@ -265,6 +272,9 @@ fn an_open_circuit_probes_and_closes() {
     a.status.store(200, SeqCst);
     eventually("half-open probes close it", || only(&gateway, "a"));
     assert!(was_told(&told, "circuit_closed"));
+    let of_circuit = ["circuit_open", "circuit_half_open", "circuit_closed"].map(|event| (event.into(), 1));
+    assert_eq!(of_circuit.each_ref().map(|(event, _): &(String, u64)| times_told(&told, event)), [1; 3]);
+    assert_eq!(changes(&gateway), of_circuit);
     assert_eq!(scraped(&gateway)["breaker"], "closed");
 }
 
@@ -280,14 +290,18 @@ fn client_errors_do_not_open_a_circuit() {
 fn an_outlier_is_ejected_for_a_while() {
     let (a, b) = (Mortal::new("a"), Mortal::new("b"));
     a.status.store(502, SeqCst);
-    let outlier = json!({ "consecutive_failures": 3, "ejection_ms": 400 });
+    let outlier = json!({ "consecutive_failures": 3, "ejection_ms": 1500 });
     let (gateway, told) = events(config(&[&a, &b], json!({ "outlier": outlier })));
     shares(&gateway, 6);
     assert!(only(&gateway, "b"), "three failures in a row, counted over shards");
     assert_eq!(times_told(&told, "backend_ejected"), 1);
     assert_eq!((&scraped(&gateway)["ejections"], &scraped(&gateway)["failures"]), (&json!(1), &json!(3)));
     a.status.store(200, SeqCst);
+    // Nobody asks for anything in between: the end is told by the clock, not by the next request.
+    eventually("its end is told", || was_told(&told, "backend_readmitted"));
     eventually("it is tried again", || shares(&gateway, 6).len() == 2);
+    assert_eq!((times_told(&told, "backend_ejected"), times_told(&told, "backend_readmitted")), (1, 1));
+    assert_eq!(changes(&gateway), [("backend_ejected".into(), 1), ("backend_readmitted".into(), 1)]);
 }
 
 #[test]
