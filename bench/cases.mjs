@@ -35,6 +35,42 @@ function http2(tls) {
   };
 }
 
+/** Messages of 64 bytes that the origin sends back; each connection waits for its echo. */
+function echo(extra = {}) {
+  return {
+    name: "ws echo 64 bytes × 64",
+    path: "/ws",
+    connections: 64,
+    tls: false,
+    websocket: 64,
+    gateways: ["titan-ws", "haproxy", "nginx-ws", "titan-ws-aa"],
+    pairs: [
+      ["titan-ws", "haproxy"],
+      ["titan-ws", "nginx-ws"],
+      ["titan-ws-aa", "titan-ws"],
+    ],
+    targets: { "titan-ws/haproxy": 1 },
+    groups: ["ws"],
+    ...extra,
+  };
+}
+
+/** Unary calls, HTTP/2 on both legs: a message of 64 bytes there and back, `grpc-status` in trailers. */
+const GRPC = {
+  ...http2(false),
+  name: "grpc unary 64 bytes × 16 × 10 streams",
+  path: "/grpc/Echo",
+  grpc: 64,
+  gateways: ["titan-grpc", "nginx-grpc", "haproxy-grpc", "titan-grpc-aa"],
+  pairs: [
+    ["titan-grpc", "nginx-grpc"],
+    ["titan-grpc", "haproxy-grpc"],
+    ["titan-grpc-aa", "titan-grpc"],
+  ],
+  targets: { "titan-grpc/nginx-grpc": 1 },
+  groups: ["grpc"],
+};
+
 /** Cases in the order they run. `target` is the ratio of CPU a request (first / second of a pair) that the project set itself. */
 export const CASES = [
   saturation("/109", 64, false, {
@@ -92,4 +128,7 @@ export const CASES = [
   },
   http2(false),
   http2(true),
+  echo(),
+  echo({ name: "ws echo 64 bytes × 64 at a fixed rate", rate: true, targets: {} }),
+  GRPC,
 ];

@@ -17,6 +17,10 @@ export const VARIANTS = {
   "titan-2": { kind: "titan", workers: 2, adds: "as titan, workers: 2" },
   "titan-log": { kind: "titan", log: true, adds: "as titan, access log to a file" },
   "titan-10k": { kind: "titan", routes: 10_000, adds: "as titan, 10,000 routes" },
+  "titan-ws": { kind: "titan", websocket: true, adds: "as titan; frame and message sizes and frames a second limited" },
+  "titan-ws-aa": { kind: "titan", websocket: true, adds: "the same again: control" },
+  "titan-grpc": { kind: "titan", grpc: true, adds: "as titan" },
+  "titan-grpc-aa": { kind: "titan", grpc: true, adds: "the same again: control" },
   nginx: { kind: "nginx", adds: "Host, X-Forwarded-For" },
   "nginx-aa": { kind: "nginx", adds: "the same again: control" },
   "nginx-full": {
@@ -25,12 +29,15 @@ export const VARIANTS = {
     adds: "Host, X-Forwarded-For/-Proto/-Host, X-Request-Id, traceparent, Via (both ways)",
   },
   "nginx-log": { kind: "nginx", log: true, adds: "as nginx, access log to a file (buffer=64k flush=1s)" },
+  "nginx-ws": { kind: "nginx", websocket: true, adds: "as nginx, Upgrade and Connection" },
+  "nginx-grpc": { kind: "nginx", grpc: true, adds: "X-Forwarded-For (grpc_pass)" },
   haproxy: { kind: "haproxy", adds: "X-Forwarded-For" },
   "haproxy-full": {
     kind: "haproxy",
     full: true,
     adds: "X-Forwarded-For/-Proto/-Host, X-Request-Id, traceparent, Via (both ways)",
   },
+  "haproxy-grpc": { kind: "haproxy", grpc: true, adds: "as haproxy" },
   h2o: { kind: "h2o", adds: "X-Forwarded-For/-Proto, Via towards the origin; Server" },
 };
 
@@ -82,7 +89,7 @@ export function certificate(dir) {
 }
 
 /**
- * Starts a variant; resolves when it answers. `context` = { dir, origin, cert, key, form }, and for the reliability scenarios
+ * Starts a variant; resolves when it answers. `context` = { dir, origin, grpcOrigin, cert, key, form }, and for the reliability scenarios
  * { backendConnections, memoryLimit }.
  */
 export async function startGateway(name, context) {
@@ -101,7 +108,7 @@ export async function startGateway(name, context) {
   if (context.memoryLimit) limitMemory(child.pid, context.memoryLimit);
   const route = variant.routes ? `/r${variant.routes / 2}` : "";
   const ready = await untilServing(child, ports.http, `${route}/109`, from);
-  return { name, child, ports, ready, prefix: route };
+  return { name, dir, child, ports, ready, prefix: route };
 }
 
 /** A memory cgroup (v1) of its own, removed by the system's own rules once it is empty. */
@@ -123,6 +130,9 @@ function titan({
   workers = 1,
   log = false,
   routes = 0,
+  grpcOrigin,
+  websocket = false,
+  grpc = false,
   backendConnections = 20_000,
 }) {
   const patterns = routes ? Array.from({ length: routes }, (_, index) => `/r${index}/*`) : ["/*"];
@@ -145,12 +155,28 @@ function titan({
           backends: [{ host: "127.0.0.1", port: origin, max_connections: backendConnections }],
           pool: { max_idle: 20_000 },
         },
+        ...(grpc ? [{ name: "grpc", protocol: "h2c", backends: [{ host: "127.0.0.1", port: grpcOrigin }] }] : []),
       ],
-      routes: patterns.map((pattern, index) => ({
-        name: `r${index}`,
-        match: { path: pattern },
-        action: { type: "proxy", targets: [{ upstream: "origin" }] },
-      })),
+      routes: [
+        ...patterns.map((pattern, index) => ({
+          name: `r${index}`,
+          match: { path: pattern },
+          action: { type: "proxy", targets: [{ upstream: "origin" }] },
+        })),
+        ...(websocket
+          ? [
+              {
+                name: "ws",
+                match: { path: "/ws" },
+                action: { type: "proxy", targets: [{ upstream: "origin" }] },
+                websocket: WEBSOCKET,
+              },
+            ]
+          : []),
+        ...(grpc
+          ? [{ name: "grpc", match: { path: "/grpc/*" }, action: { type: "proxy", targets: [{ upstream: "grpc" }] } }]
+          : []),
+      ],
       ...(log && { access_log: { format: "json", fields: LOG_FIELDS, output: path.join(dir, "access.log") } }),
     };
     writeFileSync(file, JSON.stringify(config));
@@ -172,14 +198,22 @@ function titan({
         pool_size: 20_000,
         backends: [{ host: "127.0.0.1", port: origin, max_connections: backendConnections }],
       },
+      ...(grpc ? [{ name: "grpc", protocol: "h2c", backends: [{ host: "127.0.0.1", port: grpcOrigin }] }] : []),
     ],
-    routes: patterns.map((pattern) => ({ path: pattern, upstream: "origin" })),
+    routes: [
+      ...patterns.map((pattern) => ({ path: pattern, upstream: "origin" })),
+      ...(websocket ? [{ path: "/ws", upstream: "origin", websocket: WEBSOCKET }] : []),
+      ...(grpc ? [{ path: "/grpc/*", upstream: "grpc" }] : []),
+    ],
     logging: { level: "error", log_requests: log, ...(log && { output: path.join(dir, "access.log") }) },
     metrics: { enabled: true, port: ports.admin },
   };
   writeFileSync(file, JSON.stringify(config));
   return [process.execPath, path.join(ROOT, "dist/cli/main.js"), "serve", "--config", file];
 }
+
+/** The limits on frames stay on; one connection sends more than the default of 1,000 a second here. */
+const WEBSOCKET = { max_frames_per_second: 1_000_000 };
 
 const LOG_FIELDS = [
   "time",
@@ -203,7 +237,23 @@ function locate(variable, ...places) {
 
 // Tuned: one worker, no log, upstream keep-alive for every connection, no request limit a connection, answers in memory buffers that hold
 // 16 KiB at once and grow for large ones, never on disk.
-function nginx({ dir, origin, ports, cert, key, full = false, log = false, backendConnections = 0 }) {
+function nginx({
+  dir,
+  origin,
+  grpcOrigin,
+  ports,
+  cert,
+  key,
+  full = false,
+  log = false,
+  websocket = false,
+  grpc = false,
+  backendConnections = 0,
+}) {
+  const upgrade = `location = /ws { proxy_pass http://origin; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+      proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; proxy_read_timeout 300s; }`;
+  const calls =
+    "location /grpc/ { grpc_pass grpc://grpc; grpc_set_header X-Forwarded-For $proxy_add_x_forwarded_for; }";
   const headers = full
     ? `proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $host; proxy_set_header X-Request-Id $request_id;
        proxy_set_header traceparent "00-$request_id-00f067aa0ba902b7-01"; proxy_set_header Via "1.1 nginx"; add_header Via "1.1 nginx"; add_header X-Request-Id $request_id;`
@@ -218,9 +268,11 @@ http {
   proxy_http_version 1.1; proxy_buffering on; proxy_buffer_size 32k; proxy_buffers 16 64k; proxy_busy_buffers_size 256k; proxy_max_temp_file_size 0;
   ssl_certificate ${cert}; ssl_certificate_key ${key}; ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache shared:s:10m; ssl_buffer_size 16k;
   upstream origin { server 127.0.0.1:${origin} max_conns=${backendConnections}; keepalive 10000; keepalive_requests 1000000000; keepalive_timeout 300s; }
+  ${grpc ? `upstream grpc { server 127.0.0.1:${grpcOrigin}; keepalive 10000; keepalive_requests 1000000000; keepalive_timeout 300s; }` : ""}
   server {
     listen 127.0.0.1:${ports.http} backlog=4096; listen 127.0.0.1:${ports.https} ssl backlog=4096;
     listen 127.0.0.1:${ports.h2c} http2 backlog=4096; listen 127.0.0.1:${ports.h2} ssl http2 backlog=4096;
+    ${websocket ? upgrade : ""} ${grpc ? calls : ""}
     location / {
       proxy_pass http://origin; proxy_set_header Connection ""; proxy_set_header Host $host;
       proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; ${headers}
@@ -232,7 +284,7 @@ http {
 }
 
 // Tuned: one thread, no log, connections to the origin shared by all clients, splicing of large answers.
-function haproxy({ dir, origin, ports, cert, key, full = false, backendConnections = 0 }) {
+function haproxy({ dir, origin, grpcOrigin, ports, cert, key, full = false, grpc = false, backendConnections = 0 }) {
   const pem = path.join(dir, "haproxy.pem");
   writeFileSync(pem, `${read(cert)}${read(key)}`, { mode: 0o600 });
   const headers = full
@@ -260,6 +312,7 @@ defaults
   timeout client 300s
   timeout server 300s
   timeout queue 1s
+  timeout tunnel 300s
   timeout http-keep-alive 300s
   option http-keep-alive
   option splice-auto
@@ -271,7 +324,9 @@ frontend web
   bind 127.0.0.1:${ports.h2} ssl crt ${pem} alpn h2,http/1.1 backlog 4096
   option forwardfor
 ${headers}
+${grpc ? "  use_backend grpc if { path_beg /grpc/ }" : ""}
   default_backend origin
+${grpc ? `backend grpc\n  server g 127.0.0.1:${grpcOrigin} proto h2 pool-max-conn 10000 pool-purge-delay 300s` : ""}
 backend origin
   server o 127.0.0.1:${origin} pool-max-conn 10000 pool-purge-delay 300s${backendConnections ? ` maxconn ${backendConnections}` : ""}
 `;

@@ -4,14 +4,16 @@ import { startGateway } from "./gateways.mjs";
 import { CORES, firstJson, residentBytes, start, stop } from "./processes.mjs";
 import { summary } from "./statistics.mjs";
 
-/** Bytes of resident memory for each idle keep-alive connection that has been used once. */
-async function idleBytes(name, context, load, connections, tls) {
+/** Bytes of resident memory for each idle connection that has been used once: for one request, or (`tunnel`) upgraded and for one message. */
+async function idleBytes(name, context, load, connections, { tls = false, tunnel = false } = {}) {
   const gateway = await startGateway(name, context);
   try {
     const port = tls ? gateway.ports.https : gateway.ports.http;
     const open = async (count) => {
-      const argv = [load, "idle", "--target", `127.0.0.1:${port}`, "--connections", String(count), "--path", "/109"];
-      const holder = start(CORES.load, tls ? [...argv, "--tls", "bench.test"] : argv);
+      const argv = [load, "idle", "--target", `127.0.0.1:${port}`, "--connections", String(count)];
+      argv.push(...(tunnel ? ["--path", "/ws", "--websocket", "64"] : ["--path", "/109"]));
+      if (tls) argv.push("--tls", "bench.test");
+      const holder = start(CORES.load, argv);
       return { holder, state: await firstJson(holder) };
     };
     // Once before measuring, so that what is allocated on first use is not charged to the connections.
@@ -51,13 +53,25 @@ export async function memory(names, context, load, { connections, rounds, say })
   const result = {};
   for (const name of names) {
     const { ready_ms, resident_bytes } = await starts(name, context, rounds);
-    const plain = await idleBytes(name, context, load, connections, false);
-    const tls = await idleBytes(name, context, load, connections, true);
+    const plain = await idleBytes(name, context, load, connections);
+    const tls = await idleBytes(name, context, load, connections, { tls: true });
     result[name] = { ready_ms, resident_bytes, idle_plain_bytes: plain, idle_tls_bytes: tls, connections };
     say(
       `${name.padEnd(10)} start ${ready_ms.median.toFixed(0)} ms, resident ${(resident_bytes.median / 2 ** 20).toFixed(1)} MiB, ` +
         `idle connection ${(plain / 1024).toFixed(2)} KiB plain, ${(tls / 1024).toFixed(2)} KiB TLS`,
     );
+  }
+  return result;
+}
+
+/** Idle WebSocket tunnels: what the gateway keeps for both of a tunnel's connections. */
+export async function tunnels(names, context, load, { connections, say }) {
+  const result = {};
+  for (const name of names) {
+    const plain = await idleBytes(name, context, load, connections, { tunnel: true });
+    const tls = await idleBytes(name, context, load, connections, { tunnel: true, tls: true });
+    result[name] = { idle_plain_bytes: plain, idle_tls_bytes: tls, connections };
+    say(`${name.padEnd(10)} idle tunnel ${(plain / 1024).toFixed(2)} KiB plain, ${(tls / 1024).toFixed(2)} KiB TLS`);
   }
   return result;
 }

@@ -8,7 +8,7 @@ import { parseArgs } from "node:util";
 import { CASES } from "./cases.mjs";
 import { certificate, missing, startGateway, titanForm, VARIANTS } from "./gateways.mjs";
 import { h2load } from "./h2load.mjs";
-import { memory } from "./memory.mjs";
+import { memory, tunnels } from "./memory.mjs";
 import { CORES, firstJson, runJson, start, stop, stopAll } from "./processes.mjs";
 import { ratios, summary } from "./statistics.mjs";
 
@@ -60,6 +60,8 @@ async function main() {
     const context = { dir, form: titanForm(options.titan), ...certificate(dir) };
     const origin = start(CORES.load, [load, "origin", "--listen", "127.0.0.1:0"]);
     context.origin = (await firstJson(origin)).port;
+    const calls = start(CORES.load, [load, "grpc-origin", "--listen", "127.0.0.1:0"]);
+    context.grpcOrigin = (await firstJson(calls)).port;
     const result = {
       when: new Date().toISOString(),
       machine: machine(),
@@ -78,9 +80,14 @@ async function main() {
       });
       if (gateways.length > 0) result.cases.push(await measure({ ...one, gateways }, context, load));
     }
-    if (Number(options.memory) > 0 && !options.only) {
+    const connections = Number(options.memory);
+    if (connections > 0 && !options.only) {
       const names = ["titan", "nginx", "haproxy"].filter(allowed);
-      result.memory = await memory(names, context, load, { connections: Number(options.memory), rounds: 5, say });
+      result.memory = await memory(names, context, load, { connections, rounds: 5, say });
+    }
+    if (connections > 0 && [undefined, "ws"].includes(options.only)) {
+      const names = ["titan-ws", "nginx-ws", "haproxy"].filter(allowed);
+      result.tunnels = await tunnels(names, context, load, { connections, say });
     }
     mkdirSync(path.join(ROOT, "bench/results"), { recursive: true });
     const file = path.join(ROOT, "bench/results", `${result.when.replaceAll(":", "-")}.json`);
@@ -136,6 +143,7 @@ async function sample(gateway, one, load) {
     String(gateway.child.pid),
   ];
   if (one.tls) argv.push("--tls", "bench.test");
+  if (one.websocket) argv.push("--websocket", String(one.websocket));
   if (one.rate) argv.push("--rate", options.rate);
   const result = await runJson(CORES.load, argv);
   const bad = result.failed + Object.values(result.statuses).reduce((sum, count) => sum + count, 0);

@@ -3,11 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::websocket;
+
 /// Printed for an unknown mode.
 pub const USAGE: &str = "usage: titan-load origin --listen ADDR
+       titan-load grpc-origin --listen ADDR
        titan-load load --target ADDR [--path /109] [--connections 64] [--seconds 2] [--warmup 0.5] [--rate N] [--pid PID]...
-                       [--tls NAME] [--host NAME] [--method GET] [--body BYTES] [--header 'Name: value']... [--timeout 10] [--close 1]
-       titan-load idle --target ADDR [--path /109] [--connections 1000] [--tls NAME]
+                       [--tls NAME] [--host NAME] [--method GET] [--body BYTES] [--header 'Name: value']... [--timeout 10] [--close 1] [--websocket BYTES]
+       titan-load idle --target ADDR [--path /109] [--connections 1000] [--tls NAME] [--websocket BYTES]
        titan-load around [--pid PID]... -- COMMAND...";
 
 /// Everything any mode takes.
@@ -32,6 +35,8 @@ pub struct Args {
     pub timeout: Duration,
     /// A new connection for every request.
     pub close: bool,
+    /// Each connection is upgraded and then sends messages of so many bytes; an echo counts as an answer.
+    pub websocket: Option<usize>,
     /// Roots of the process trees whose CPU time is measured over the window.
     pub pids: Vec<u32>,
 }
@@ -53,6 +58,7 @@ impl Args {
             tls: None,
             timeout: Duration::from_secs(10),
             close: false,
+            websocket: None,
             pids: Vec::new(),
         };
         while let Some(name) = words.next() {
@@ -74,6 +80,10 @@ impl Args {
                 "--tls" => args.tls = Some(value),
                 "--timeout" => args.timeout = seconds()?,
                 "--close" => args.close = value != "0",
+                "--websocket" => {
+                    let length = value.parse().ok().filter(|length| *length <= websocket::LONGEST);
+                    args.websocket = Some(length.ok_or_else(|| bad(()))?);
+                }
                 "--pid" => args.pids.push(value.parse().map_err(|_| bad(()))?),
                 _ => return Err(format!("unknown option {name}\n{USAGE}")),
             }
@@ -87,6 +97,9 @@ impl Args {
             "{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: titan-load\r\nAccept: */*\r\nAccept-Encoding: gzip\r\n",
             self.method, self.path, self.host
         );
+        if self.websocket.is_some() {
+            text.push_str(websocket::HANDSHAKE);
+        }
         for header in &self.headers {
             text.push_str(header);
             text.push_str("\r\n");

@@ -11,7 +11,7 @@ use rustls::ClientConnection;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::wire;
+use crate::{websocket, wire};
 
 /// Where a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct Client {
     stream: TcpStream,
     tls: Option<Box<ClientConnection>>,
     pub state: State,
+    /// The connection carries WebSocket messages now.
+    pub upgraded: bool,
     /// Part of a head.
     head: Vec<u8>,
     answer: Option<wire::Answer>,
@@ -65,7 +67,8 @@ impl Client {
             Some((config, name)) => Some(Box::new(ClientConnection::new(config.clone(), name.clone()).map_err(io::Error::other)?)),
             None => None,
         };
-        Ok(Self { stream, tls, state: State::Opening, head: Vec::new(), answer: None, left: 0, unsent: None, connected: false })
+        let (state, head) = (State::Opening, Vec::new());
+        Ok(Self { stream, tls, state, upgraded: false, head, answer: None, left: 0, unsent: None, connected: false })
     }
 
     /// Sends the request; `since` is when it was due.
@@ -186,11 +189,19 @@ impl Client {
                 joined = std::mem::take(&mut self.head);
                 &joined
             };
-            let Some(end) = wire::head_end(bytes, 0) else {
-                self.head = bytes.to_vec();
-                return Progress::Nothing;
+            let found = if self.upgraded {
+                websocket::echo_head(bytes).map(|found| found.map(|(end, length)| (end, wire::Answer { status: 200, length, keep: true })))
+            } else {
+                wire::head_end(bytes, 0).map(|end| wire::answer(&bytes[..end]).map(|answer| (end, answer)).ok_or(())).transpose()
             };
-            let Some(answer) = wire::answer(&bytes[..end]) else { return Progress::Failed("malformed") };
+            let (end, answer) = match found {
+                Ok(Some(found)) => found,
+                Ok(None) => {
+                    self.head = bytes.to_vec();
+                    return Progress::Nothing;
+                }
+                Err(()) => return Progress::Failed("malformed"),
+            };
             self.left = answer.length;
             self.answer = Some(answer);
             data = &data[data.len() - (bytes.len() - end).min(data.len())..];

@@ -14,6 +14,7 @@ use crate::client::{self, Client, Progress, State};
 use crate::cpu;
 use crate::histogram::Histogram;
 use crate::timer::Timer;
+use crate::websocket;
 
 const ARRIVALS: Token = Token(usize::MAX);
 /// Connections being set up at once, so that no accept queue overflows.
@@ -36,6 +37,8 @@ pub struct Generator {
     target: SocketAddr,
     tls: Option<(Arc<rustls::ClientConfig>, ServerName<'static>)>,
     request: Vec<u8>,
+    /// What an upgraded connection sends.
+    message: Option<Vec<u8>>,
     clients: Vec<Option<Client>>,
     /// Slots without a connection, and when they may be opened.
     to_open: VecDeque<(Instant, usize)>,
@@ -78,6 +81,7 @@ impl Generator {
             target: args.target.ok_or("--target is needed")?,
             tls,
             request: args.request(),
+            message: args.websocket.map(websocket::message),
             clients: (0..args.connections).map(|_| None).collect(),
             to_open: (0..args.connections).map(|index| (now, index)).collect(),
             opening: 0,
@@ -141,13 +145,22 @@ impl Generator {
     fn serve(&mut self, index: usize, write: bool) {
         let Some(client) = self.clients[index].as_mut() else { return };
         let before = client.state;
-        let progress = if write { client.writable(&self.request) } else { client.readable(&mut self.scratch, &mut self.counts.bytes) };
+        let progress = if write {
+            client.writable(words(&self.request, &self.message, client))
+        } else {
+            client.readable(&mut self.scratch, &mut self.counts.bytes)
+        };
         if before == State::Opening && progress != Progress::Nothing {
             self.opening -= 1;
         }
         match progress {
             Progress::Nothing => {}
+            Progress::Opened if self.message.is_some() => self.send(index, Instant::now()),
             Progress::Opened => self.free(index, true),
+            Progress::Answered { status, .. } if self.message.is_some() && !client.upgraded => {
+                client.upgraded = status == 101;
+                if client.upgraded { self.free(index, true) } else { self.fail(index, "not upgraded") }
+            }
             Progress::Answered { status, keep } => {
                 if let State::Busy { since } = before {
                     self.latency.record(since.elapsed().as_micros() as u64);
@@ -183,7 +196,7 @@ impl Generator {
 
     fn send(&mut self, index: usize, due: Instant) {
         let Some(client) = self.clients[index].as_mut() else { return };
-        if client.send(&self.request, due).is_err() {
+        if client.send(words(&self.request, &self.message, client), due).is_err() {
             self.fail(index, "write");
         }
     }
@@ -222,6 +235,11 @@ impl Generator {
         self.counts = Counts::default();
         self.latency = Histogram::new();
     }
+}
+
+/// What a connection sends next: the request, or a message once it is upgraded.
+fn words<'a>(request: &'a [u8], message: &'a Option<Vec<u8>>, client: &Client) -> &'a [u8] {
+    message.as_deref().filter(|_| client.upgraded).unwrap_or(request)
 }
 
 pub fn run(args: Args) -> Result<(), String> {

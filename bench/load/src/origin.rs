@@ -1,5 +1,5 @@
 //! Origin: prepared answers by path. `/109` is an answer of 109 bytes in all, `/16k`, `/256k`, `/4m` are bodies of that size, `/size/N` of
-//! any; `?delay=MS` answers later. Request bodies with a Content-Length are read and dropped.
+//! any; `?delay=MS` answers later. Request bodies with a Content-Length are read and dropped. A connection that asks to be a WebSocket echoes messages.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -11,7 +11,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
 use crate::args::Args;
-use crate::wire;
+use crate::{websocket, wire};
 
 const LISTENER: Token = Token(usize::MAX);
 
@@ -22,6 +22,8 @@ struct Peer {
     stream: TcpStream,
     /// Bytes read and not yet understood (a partial head).
     input: Vec<u8>,
+    /// Messages are echoed.
+    websocket: bool,
     /// Request body bytes still to be dropped, and the answer that follows them.
     skip: u64,
     pending: Option<Prepared>,
@@ -38,6 +40,7 @@ struct Origin {
     delayed: BinaryHeap<Reverse<(Instant, usize, u64)>>,
     waiting: HashMap<(usize, u64), Rc<[u8]>>,
     scratch: Vec<u8>,
+    echoes: Vec<u8>,
     generation: u64,
 }
 
@@ -55,6 +58,7 @@ pub fn run(args: Args) -> Result<(), String> {
         delayed: BinaryHeap::new(),
         waiting: HashMap::new(),
         scratch: vec![0; 64 << 10],
+        echoes: Vec::new(),
         generation: 0,
     };
     let port = listener.local_addr().map_err(say)?.port();
@@ -91,7 +95,15 @@ impl Origin {
                 continue;
             }
             self.generation += 1;
-            self.peers[index] = Some(Peer { stream, input: Vec::new(), skip: 0, pending: None, output: None, generation: self.generation });
+            self.peers[index] = Some(Peer {
+                stream,
+                input: Vec::new(),
+                websocket: false,
+                skip: 0,
+                pending: None,
+                output: None,
+                generation: self.generation,
+            });
         }
     }
 
@@ -123,6 +135,9 @@ impl Origin {
     fn received(&mut self, index: usize, count: usize) -> bool {
         let Some(peer) = self.peers[index].as_mut() else { return false };
         let mut data = &self.scratch[..count];
+        if peer.websocket {
+            return echo(peer, data, &mut self.echoes);
+        }
         if peer.pending.is_none() {
             // The usual case: one whole head in one read, understood without a copy.
             let joined;
@@ -138,6 +153,10 @@ impl Origin {
                 return peer.input.len() < 64 << 10;
             };
             let head = &bytes[..end];
+            if wire::header(head, "upgrade").is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket")) {
+                peer.websocket = true;
+                return bytes.len() == end && peer.stream.write(websocket::ACCEPT).is_ok_and(|count| count == websocket::ACCEPT.len());
+            }
             let target = head.split(|&byte| byte == b' ').nth(1).unwrap_or(b"/");
             if !self.answers.contains_key(target) {
                 self.answers.insert(target.to_vec(), prepare(target));
@@ -187,6 +206,22 @@ impl Origin {
             self.free.push(index);
         }
     }
+}
+
+/// Answers the messages in `data`; false = the connection is of no more use. One that has no room for an echo of a message is not expected:
+/// the generator waits for each.
+fn echo(peer: &mut Peer, data: &[u8], echoes: &mut Vec<u8>) -> bool {
+    echoes.clear();
+    let joined = if peer.input.is_empty() {
+        None
+    } else {
+        peer.input.extend_from_slice(data);
+        Some(std::mem::take(&mut peer.input))
+    };
+    let bytes = joined.as_deref().unwrap_or(data);
+    let Ok(whole) = websocket::echo(bytes, echoes) else { return false };
+    peer.input.extend_from_slice(&bytes[whole..]);
+    echoes.is_empty() || peer.stream.write(echoes).is_ok_and(|count| count == echoes.len())
 }
 
 /// Writes what is pending; false = the connection is gone.

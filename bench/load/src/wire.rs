@@ -35,7 +35,7 @@ pub fn answer(head: &[u8]) -> Option<Answer> {
     let status = number(head.get(9..12)?)? as u16;
     let length = match header(head, "content-length") {
         Some(value) => number(value)?,
-        None if status == 204 || status == 304 => 0,
+        None if status == 204 || status == 304 || status == 101 => 0,
         None => return None,
     };
     let keep = !header(head, "connection").is_some_and(|value| value.eq_ignore_ascii_case(b"close"));
