@@ -33,7 +33,7 @@ pub use tunnel::{Tunnel, TunnelCounts, run as run_tunnel};
 use crate::error::{ErrorKind, ProxyError, RetrySafety};
 use crate::http::answer::Answer;
 use crate::http::h1::framing::{self, BodyKind};
-use crate::http::head::{HeaderId, Method};
+use crate::http::head::{HeaderId, Method, Version};
 use crate::http::host;
 use crate::policy;
 use crate::route::{Action, Found, MatchInput};
@@ -199,7 +199,8 @@ async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Afte
     }
     down.head(x.kit.response.as_ref().expect("set above"), sent, &x.reply());
     x.answered = true;
-    x.notes.status = status;
+    // What the client was told: HTTP/2 has no 101, a tunnel there begins with 200.
+    x.notes.status = if body == BodyKind::Tunnel && x.head().version == Version::H2 { 200 } else { status };
 
     // Its body, or a tunnel.
     poll_fn(|cx| transfer.poll_bodies(cx, x, down, &mut leg, &upstream)).await?;

@@ -5,14 +5,17 @@ mod basics;
 mod bodies;
 #[path = "../support/dns.rs"]
 mod dns;
+mod grpc;
 mod h2_world;
 mod http2;
 mod http2_attacks;
 mod http2_upstream;
+mod legs;
 mod lifecycle;
 mod limits;
 mod policies;
 mod retries;
 mod secure;
 mod streaming;
+mod websocket;
 mod world;
