@@ -11,7 +11,13 @@ pub const NEVER: u64 = u64::MAX;
 
 /// Milliseconds since the first call in this process; coarse (a few milliseconds) where the system has a cheaper coarse clock.
 pub fn now() -> u64 {
-    coarse() - *ORIGIN.get_or_init(|| coarse() - 1)
+    since(&ORIGIN, coarse)
+}
+
+/// The origin comes first: read after the clock, one that is set in between would lie ahead of it, and the difference below zero.
+fn since(origin: &OnceLock<u64>, clock: impl Fn() -> u64) -> u64 {
+    let origin = *origin.get_or_init(|| clock() - 1);
+    clock() - origin
 }
 
 thread_local! {
@@ -76,4 +82,18 @@ fn coarse() -> u64 {
 fn coarse() -> u64 {
     static START: OnceLock<std::time::Instant> = OnceLock::new();
     START.get_or_init(std::time::Instant::now).elapsed().as_millis() as u64 + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn never_goes_below_its_origin_even_when_time_passes_between_two_looks() {
+        let time = Cell::new(100);
+        let clock = || time.replace(time.get() + 7);
+        let origin = OnceLock::new();
+        assert_eq!(since(&origin, clock), 8);
+        assert_eq!(since(&origin, clock), 15);
+    }
 }
