@@ -4,6 +4,7 @@ import { dirname, isAbsolute, resolve } from "node:path";
 import { interpolate } from "./interpolate.ts";
 import { formatPath, type Issue, type Path, parsePath } from "./issue.ts";
 import { Interpolated, isObject } from "./kit/index.ts";
+import type { ProgramCode } from "./program/program.ts";
 import { packageRoot } from "./root.ts";
 import { type ConfigEnvironment, readSource, type Source } from "./source.ts";
 import { suggest } from "./suggest.ts";
@@ -34,6 +35,7 @@ export async function extend(
   source: Source,
   environment: ConfigEnvironment,
   issues: Issue[],
+  code?: ProgramCode,
   above: readonly string[] = [],
 ): Promise<Extended | undefined> {
   const report = (path: Path, message: string) => {
@@ -101,12 +103,12 @@ export async function extend(
       fail("cycle", `extends itself: ${[...chain.slice(chain.indexOf(file)), file].join(" → ")}`);
       continue;
     }
-    const read = await readSource(file, environment);
+    const read = await readSource(file, environment, code);
     if (Array.isArray(read)) {
       issues.push(...read);
       continue;
     }
-    const extended = await extend(read, environment, issues, chain);
+    const extended = await extend(read, environment, issues, code, chain);
     // A later name wins over an earlier one.
     if (extended) base = merge(extended, base);
   }

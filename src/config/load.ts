@@ -5,6 +5,7 @@ import { embeddedConfig } from "./embedded.ts";
 import { extend } from "./extend.ts";
 import { hookUses } from "./hook-uses.ts";
 import type { Issue } from "./issue.ts";
+import type { ProgramCode } from "./program/program.ts";
 import { resolve } from "./resolve.ts";
 import { type ConfigEnvironment, readSource, type Source } from "./source.ts";
 import type { LoadOptions, LoadResult } from "./types.ts";
@@ -38,16 +39,21 @@ export function findConfigFile(cwd: string = process.cwd()): string | undefined 
 
 /**
  * Reads, validates and lowers `file`; without one, the default search path, else the embedded default.
- * Never throws for a bad configuration: the result says everything that is wrong with it.
+ * Never throws for a bad configuration: the result says everything that is wrong with it. `code` is what another thread has made of the
+ * same configuration's modules.
  */
-export async function loadConfig(file: string | undefined, options: LoadOptions = {}): Promise<LoadResult> {
+export async function loadConfig(
+  file: string | undefined,
+  options: LoadOptions = {},
+  code: ProgramCode = new Map(),
+): Promise<LoadResult> {
   const cwd = options.cwd ?? process.cwd();
   const found = file === undefined ? findConfigFile(cwd) : resolvePath(cwd, file);
   if (found === undefined) return resolveConfig(embeddedConfig(options.echo), options);
   const environment = environmentOf(options);
-  const read = await readSource(found, environment);
+  const read = await readSource(found, environment, code);
   if (Array.isArray(read)) return { ok: false, file: found, files: [found], issues: read };
-  return finish(read, found, dirname(found), environment, options);
+  return finish(read, found, dirname(found), environment, options, code);
 }
 
 /** The same for a configuration that a program made (`createGateway(config)`, `titan serve --upstream`). */
@@ -81,9 +87,10 @@ async function finish(
   base: string,
   environment: ConfigEnvironment,
   options: LoadOptions,
+  code: ProgramCode = new Map(),
 ): Promise<LoadResult> {
   const issues: Issue[] = [];
-  const extended = await extend(source, environment, issues);
+  const extended = await extend(source, environment, issues, code);
   if (extended === undefined)
     return { ok: false, ...(file === undefined ? {} : { file }), files: source.files, issues };
   const uses = await hookUses(extended.value, base, issues);
@@ -95,7 +102,7 @@ async function finish(
     strict: options.strict ?? false,
     ...(file === undefined ? {} : { file }),
   };
-  return resolve(origin, issues);
+  return resolve(origin, issues, code);
 }
 
 function environmentOf(options: LoadOptions): ConfigEnvironment {

@@ -1,13 +1,13 @@
 /** `titan.config.ts` and its kin: loaded as they are on every Node, with no build step, afresh at each reload. */
-import { existsSync } from "node:fs";
-import { createRequire } from "node:module";
-import { resolve } from "node:path";
+import { existsSync, readFileSync } from "node:fs";
+import { SourceMap } from "node:module";
+import { isAbsolute, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Issue } from "./issue.ts";
+import { Program, type ProgramCode, UnresolvedImport } from "./program/program.ts";
+import { NotTransformed } from "./program/transform.ts";
 import { packageRoot } from "./root.ts";
-import type { ConfigEnvironment, Source } from "./source.ts";
-
-const require = createRequire(import.meta.url);
+import { type ConfigEnvironment, positionAt, type Source } from "./source.ts";
 
 /** What a configuration gets for `@titan-gateway/titan`: a small module, not the whole gateway. */
 function definitions(): string {
@@ -20,53 +20,77 @@ function definitions(): string {
 /**
  * Runs `file` and takes its default export: an object, or a function of `{mode, env}` that gives one.
  *
- * jiti transforms TypeScript and ESM without a build and, unlike `import()`, can forget modules, so that a reload sees changes in files
- * that the configuration imports too.
+ * `code` holds modules that have been transformed already; those that had to be are added.
  */
-export async function loadModule(file: string, environment: ConfigEnvironment): Promise<Source | Issue[]> {
-  const { createJiti } = await import("jiti/static");
-  const before = new Set(Object.keys(require.cache));
-  const jiti = createJiti(file, {
-    fsCache: false,
-    interopDefault: true,
-    tryNative: false,
-    // A configuration may import `defineConfig` where the package is not installed beside it (a global or a self-contained install).
-    alias: { "@titan-gateway/titan": definitions() },
-  });
+export async function loadModule(
+  file: string,
+  environment: ConfigEnvironment,
+  code: ProgramCode = new Map(),
+): Promise<Source | Issue[]> {
   const fail = (code: string, message: string, position: object = {}): Issue[] => [
     { severity: "error", code, message, path: "", file, ...position },
   ];
+  if (!existsSync(file)) return fail("not_readable", "the file does not exist");
+  // A configuration may import `defineConfig` where the package is not installed beside it (a global or a self-contained install).
+  const alias = { "@titan-gateway/titan": definitions() };
+  const program = new Program(code, alias);
+  const files = new Set([file]);
   let exported: unknown;
-  let own: string[] = [];
   try {
-    exported = await jiti.import(file, { default: true });
+    const namespace = (await runs(program, file, code))
+      ? await program.run(file)
+      : await (await import("./program/babel.ts")).runWithBabel(file, alias, (seen) => files.add(seen));
+    exported = namespace.default ?? namespace;
     if (typeof exported === "function")
       exported = await (exported as (environment: ConfigEnvironment) => unknown)(environment);
   } catch (error) {
     const { message = String(error), loc } = error as Error & { loc?: { line: number; column: number } };
-    if ((error as NodeJS.ErrnoException).code === "ENOENT" && message.includes(file))
-      return fail("not_readable", "the file does not exist");
-    const place = loc ?? placeInStack(error, file);
+    const place = loc ?? placeInStack(error, file, code);
     return fail(
       "module_failed",
       `the configuration module failed: ${message.split("\n")[0]}`,
       place ? { line: place.line, column: place.column } : {},
     );
   } finally {
-    own = Object.keys(require.cache).filter((id) => !before.has(id));
-    for (const id of own) delete require.cache[id];
+    for (const own of program.files) if (isAbsolute(own) && !own.includes("/node_modules/")) files.add(own);
   }
   if (typeof exported !== "object" || exported === null || Array.isArray(exported)) {
     return fail("module_failed", "the default export must be a configuration: an object, or a function that gives one");
   }
-  const files = [...new Set([file, ...own.filter((id) => id.startsWith("/") && !id.includes("/node_modules/"))])];
-  return { file, value: exported, variables: true, files, find: () => undefined };
+  return { file, value: exported, variables: true, files: [...files], find: () => undefined };
 }
 
-/** Line and column of the topmost frame in `file`. */
-function placeInStack(error: unknown, file: string): { line: number; column: number } | undefined {
+/** Whether the program can run as it is; nothing of it has been run yet where it can't. */
+async function runs(program: Program, file: string, code: ProgramCode): Promise<boolean> {
+  try {
+    await program.read(file);
+    return true;
+  } catch (error) {
+    // What is named and not there may be a path of a tsconfig.json; a relative one is not.
+    if (!(error instanceof NotTransformed) && !(error instanceof UnresolvedImport && !error.specifier.startsWith(".")))
+      throw error;
+    for (const read of program.files) code.delete(read);
+    return false;
+  }
+}
+
+/** Where in `file` an error comes from: the import that leads nowhere, or the topmost frame. */
+function placeInStack(error: unknown, file: string, code: ProgramCode): { line: number; column: number } | undefined {
+  if (error instanceof UnresolvedImport) {
+    const text = error.from === file ? readFileSync(file, "utf8") : "";
+    const at = ['"', "'"].map((quote) => text.indexOf(quote + error.specifier + quote)).find((found) => found >= 0);
+    return at === undefined ? undefined : positionAt(text, at);
+  }
   const stack = error instanceof Error ? (error.stack ?? "") : "";
   const at = stack.indexOf(`${file}:`);
   const match = at < 0 ? null : /^:(\d+):(\d+)/.exec(stack.slice(at + file.length));
-  return match ? { line: Number(match[1]), column: Number(match[2]) } : undefined;
+  if (!match) return undefined;
+  const place = { line: Number(match[1]), column: Number(match[2]) };
+  const [, map] = /base64,([A-Za-z0-9+/=]+)\s*$/.exec(code.get(file)?.code ?? "") ?? [];
+  if (map === undefined || (process as { sourceMapsEnabled?: boolean }).sourceMapsEnabled) return place;
+  const found = new SourceMap(JSON.parse(Buffer.from(map, "base64").toString())).findEntry(
+    place.line - 1,
+    place.column - 1,
+  );
+  return "originalLine" in found ? { line: found.originalLine + 1, column: found.originalColumn + 1 } : place;
 }

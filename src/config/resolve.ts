@@ -7,6 +7,7 @@ import { formatPath, type Issue, type Path, parsePath } from "./issue.ts";
 import { Context, type Finding } from "./kit/index.ts";
 import { lower } from "./lower/index.ts";
 import { applyOverrides } from "./overrides.ts";
+import type { ProgramCode } from "./program/program.ts";
 import { type Config, root } from "./schema/root.ts";
 import type { LoadResult, NativeConfig } from "./types.ts";
 import { isMet } from "./variants.ts";
@@ -26,8 +27,8 @@ export interface Origin {
 /** Codes whose place is a key, not its value. */
 const KEY_CODES = new Set(["unknown_key", "misplaced_key", "said_twice", "duplicate_name"]);
 
-/** Validates and lowers. `before` holds what reading has already found. */
-export function resolve(origin: Origin, before: readonly Issue[]): LoadResult {
+/** Validates and lowers. `before` holds what reading has already found, `code` what became of modules. */
+export function resolve(origin: Origin, before: readonly Issue[], code: ProgramCode = new Map()): LoadResult {
   const { extended, base } = origin;
   const secrets: string[] = [];
   const cx = new Context({
@@ -97,6 +98,7 @@ export function resolve(origin: Origin, before: readonly Issue[]): LoadResult {
     config,
     native: lowered.native as NativeConfig,
     hooks: lowered.hooks,
+    code,
     locate: (found) =>
       found.map((issue) =>
         place({ code: "refused", message: issue.message, path: existing(lowered.origin(issue.path), config) }),

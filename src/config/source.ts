@@ -12,6 +12,7 @@ import {
 import type { Document, LineCounter, Node as YamlNode } from "yaml";
 import type { Issue, Path } from "./issue.ts";
 import { loadModule } from "./module.ts";
+import type { ProgramCode } from "./program/program.ts";
 
 /** Line and column, from 1. */
 export interface Position {
@@ -40,10 +41,14 @@ export interface ConfigEnvironment {
 /** Extensions that are programs, not data. */
 export const MODULE_EXTENSIONS = [".ts", ".mts", ".cts", ".js", ".mjs", ".cjs"];
 
-/** Reads `file` by its extension; problems of reading and syntax as issues. */
-export async function readSource(file: string, environment: ConfigEnvironment): Promise<Source | Issue[]> {
+/** Reads `file` by its extension; problems of reading and syntax as issues. `code` is for modules, see {@link loadModule}. */
+export async function readSource(
+  file: string,
+  environment: ConfigEnvironment,
+  code?: ProgramCode,
+): Promise<Source | Issue[]> {
   const extension = extname(file).toLowerCase();
-  if (MODULE_EXTENSIONS.includes(extension)) return loadModule(file, environment);
+  if (MODULE_EXTENSIONS.includes(extension)) return loadModule(file, environment, code);
   let text: string;
   try {
     text = readFileSync(file, "utf8");

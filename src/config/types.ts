@@ -1,6 +1,7 @@
 /** What loading a configuration takes and gives. */
 import type { HookPlan } from "../hooks/plan.ts";
 import type { Issue } from "./issue.ts";
+import type { ProgramCode } from "./program/program.ts";
 import type { Config } from "./schema/root.ts";
 
 /** How a configuration is read. */
@@ -44,6 +45,8 @@ export interface Loaded extends Read {
   native: NativeConfig;
   /** Hooks by their numbers in `native`. Their policies have no `channels` yet. */
   hooks: readonly HookPlan[];
+  /** The configuration's modules as they were transformed, for the threads that run its hooks. */
+  code: ProgramCode;
   /** Puts the data plane's own findings at their place in the file. */
   locate(issues: readonly NativeIssue[]): Issue[];
 }

@@ -1,9 +1,11 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { EventEmitter } from "node:events";
+import { resolve } from "node:path";
 import type { AdminServer } from "../admin/server.ts";
 import type { Config, ConfigInput, Issue, Loaded, LoadOptions, LoadResult } from "../config/index.ts";
 import { messageOf, TitanError } from "../errors.ts";
 import type { Hooks } from "../hooks/host.ts";
+import type { WorkerThread } from "../hooks/worker-thread.ts";
 import { silent } from "../log/silent.ts";
 import type { TitanLogger } from "../log/types.ts";
 import type { MetricsPage } from "../metrics/page.ts";
@@ -73,6 +75,8 @@ export class Gateway extends EventEmitter<GatewayEvents> implements AsyncDisposa
   /** Of the configuration that is served, and of earlier ones whose requests have not ended. */
   readonly #hooks = new Set<Hooks>();
   #lostAt = 0;
+  /** A thread for hooks that was started while their configuration is read. */
+  #ahead: WorkerThread | undefined;
   /** What the addon calls holds this gateway by way of here: its callbacks are roots, and would keep a closed one for ever. */
   readonly #held: { gateway: Gateway | undefined } = { gateway: this };
 
@@ -296,20 +300,36 @@ export class Gateway extends EventEmitter<GatewayEvents> implements AsyncDisposa
         this.#echo ??= await startEcho();
         options.echo = { host: this.#echo.host, port: this.#echo.port };
       }
+      if (file !== undefined && this.#options.hookWorkers) {
+        const { WorkerThread } = await import("../hooks/worker-thread.ts");
+        this.#ahead = WorkerThread.ahead(resolve(options.cwd ?? "", file));
+      }
       result = await config.loadConfig(file, options);
     }
-    if (!result.ok) throw refusal(result);
-    return result;
+    if (result.ok) return result;
+    await this.#takeAhead()?.kill();
+    throw refusal(result);
+  }
+
+  #takeAhead(): WorkerThread | undefined {
+    const ahead = this.#ahead;
+    this.#ahead = undefined;
+    return ahead;
   }
 
   async #startHooks(loaded: Loaded, reload: boolean): Promise<Hooks | undefined> {
-    if (loaded.hooks.length === 0) return undefined;
+    const ahead = this.#takeAhead();
+    if (loaded.hooks.length === 0) {
+      await ahead?.kill();
+      return undefined;
+    }
     const { Hooks } = await import("../hooks/host.ts");
     const { hookWorkers = 0, env, mode, strict, cwd } = this.#options;
     const hooks = await Hooks.start({
       native: await loadNative(),
       loaded,
       workers: hookWorkers === "config" ? loaded.config.hook_workers : hookWorkers,
+      ahead,
       load: definedOnly({ env: env && { ...env }, mode, strict, cwd }),
       reload,
       log: () => this.#log,
@@ -366,7 +386,12 @@ export class Gateway extends EventEmitter<GatewayEvents> implements AsyncDisposa
   }
 
   async #release(): Promise<void> {
-    await Promise.all([this.#admin?.close(), this.#echo?.close(), ...[...this.#hooks].map((hooks) => hooks.end())]);
+    await Promise.all([
+      this.#takeAhead()?.kill(),
+      this.#admin?.close(),
+      this.#echo?.close(),
+      ...[...this.#hooks].map((hooks) => hooks.end()),
+    ]);
     this.#admin = undefined;
     this.#echo = undefined;
     this.#held.gateway = undefined;

@@ -22,6 +22,8 @@ export interface HookOptions {
   loaded: Loaded;
   /** Worker threads; 0 = this thread. Only a configuration from a file can be run elsewhere. */
   workers: number;
+  /** A worker that is on its way already: used as the first one, or ended. */
+  ahead: WorkerThread | undefined;
   /** How the workers read the same configuration. */
   load: LoadOptions;
   /** A configuration is served already: `onReload` runs, not `onStart`. */
@@ -69,13 +71,16 @@ export class Hooks {
   }
 
   async #start(): Promise<void> {
-    const { loaded, workers, native, reload } = this.#options;
+    const { loaded, workers, native, reload, ahead } = this.#options;
     if (workers > 0 && loaded.file !== undefined) {
-      const started = await Promise.allSettled(Array.from({ length: workers }, () => this.#worker()));
+      const started = await Promise.allSettled(
+        Array.from({ length: workers }, (_, i) => this.#worker(i === 0 ? ahead : undefined)),
+      );
       for (const one of started) if (one.status === "fulfilled") this.#hosts.push(one.value);
       const failed = started.find((one) => one.status === "rejected");
       if (failed) throw failed.reason;
     } else {
+      void ahead?.kill();
       let thread: HookThread | undefined;
       const host = { id: 0, inline: true, end: async () => thread?.end() };
       thread = new HookThread(native.HookChannel, loaded.hooks, this.#write, () => void this.end());
@@ -93,12 +98,13 @@ export class Hooks {
     this.#watch.unref();
   }
 
-  #worker(): Promise<Host> {
+  #worker(ahead = new WorkerThread()): Promise<Host> {
     const { loaded, load, reload } = this.#options;
-    return WorkerThread.start({
+    return ahead.begin({
       file: loaded.file as string,
       load,
       reload,
+      code: loaded.code,
       names: loaded.hooks.map(({ name }) => name),
       write: this.#write,
       ended: (host, expected) => {

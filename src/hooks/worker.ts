@@ -3,16 +3,15 @@
  * threads; modules are never unloaded, but a thread can be ended.
  */
 import { extname } from "node:path";
-import { parentPort, workerData } from "node:worker_threads";
+import { parentPort } from "node:worker_threads";
 import { loadConfig } from "../config/index.ts";
 import { MODULE_EXTENSIONS } from "../config/source.ts";
 import { messageOf } from "../errors.ts";
 import { loadNative } from "../native.ts";
 import { type HookLogLine, HookThread } from "./dispatch.ts";
-import type { WorkerMessage, WorkerTask } from "./worker-thread.ts";
+import type { WorkerMessage, WorkerOrder, WorkerTask } from "./worker-thread.ts";
 
 const port = parentPort;
-const task = workerData as WorkerTask;
 const tell = (message: WorkerMessage) => port?.postMessage(message);
 const write = (line: HookLogLine) => tell({ type: "log", line: cloneable(line) });
 
@@ -24,12 +23,13 @@ for (const event of ["uncaughtException", "unhandledRejection"] as const) {
   });
 }
 
-async function run(): Promise<void> {
-  // Babel, inside jiti, looks at stacks while it is loaded: with source maps on by then, Node would read the whole map of that bundle.
-  if (MODULE_EXTENSIONS.includes(extname(task.file))) await import("jiti/static");
+async function run(task: WorkerTask): Promise<void> {
+  // Where Babel has to read the configuration, here too: it looks at stacks while it is loaded, and with source maps on by then, Node would
+  // read the whole map of that bundle.
+  if (MODULE_EXTENSIONS.includes(extname(task.file)) && !task.code.has(task.file)) await import("jiti/static");
   // Stacks of errors name lines of the user's TypeScript.
   process.setSourceMapsEnabled(true);
-  const [native, loaded] = await Promise.all([loadNative(), loadConfig(task.file, task.load)]);
+  const [native, loaded] = await Promise.all([loadNative(), loadConfig(task.file, task.load, task.code)]);
   if (!loaded.ok) throw new Error("the configuration changed while it was read");
   const names = loaded.hooks.map(({ name }) => name);
   if (names.join("\n") !== task.names.join("\n")) throw new Error("the configuration changed while it was read");
@@ -41,13 +41,20 @@ async function run(): Promise<void> {
     setImmediate(() => process.exit(0));
   };
   await thread.begin(task.reload);
-  port?.on("message", () => void end());
+  port?.on("message", (order: WorkerOrder) => {
+    if (order === "end") void end();
+  });
   tell({ type: "ready", channel: thread.id });
 }
 
-run().catch((error: unknown) => {
-  tell({ type: "failed", message: messageOf(error) });
-  setImmediate(() => process.exit(1));
+// It may be started ahead of its task: what takes time to load is loaded by then, and a failure is told when it matters.
+loadNative().catch(() => undefined);
+port?.once("message", (order: WorkerOrder) => {
+  if (order === "end") process.exit(0);
+  run(order).catch((error: unknown) => {
+    tell({ type: "failed", message: messageOf(error) });
+    setImmediate(() => process.exit(1));
+  });
 });
 
 /** What structured cloning refuses (functions, and the like) as text. */
