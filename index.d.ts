@@ -64,6 +64,27 @@ export declare class NativeGateway {
   answerMetrics(id: number, contentType: string, body?: string | undefined | null, reason?: string | undefined | null): void
 }
 
+/** A data plane that binds no listener and reaches no backend. */
+export declare class NativeRehearsal {
+  /** One that has not begun. */
+  constructor()
+  /**
+   * Compiles the configuration and starts its shards. Every connection to a backend goes to `backends` (`ip:port`) and begins with the
+   * line `TITAN-REHEARSAL token upstream host:port`.
+   */
+  start(config: string, backends: string, token: string): Promise<Outcome>
+  /** Sends the bytes of one request and gives those of its answer. `from` is JSON `{listener?, address, secure?, certificate?}`. */
+  send(from: string, request: Buffer, limitMs: number): Promise<Sent>
+  /** JSON in and out: which route a request would take, and why. */
+  explain(request: string): string
+  /** JSON: lifecycle, upstreams and the state of their backends. */
+  status(): string
+  /** Moves the clock of this process's data planes ahead. */
+  skip(ms: number): void
+  /** Ends it. Resolves when its threads have ended. */
+  close(): Promise<Outcome>
+}
+
 /** Compiles a configuration, certificates and patterns included, and drops the result. */
 export declare function checkConfig(config: string): Promise<Outcome>
 
@@ -105,6 +126,16 @@ export interface Outcome {
   issues: Array<NativeIssue>
   /** Generation of the configuration that is now served. */
   generation?: number
+}
+
+/** An answer, or why there is none. */
+export interface Sent {
+  /** Why there is none. */
+  failure?: string
+  /** Bytes of the answer. */
+  answer?: Buffer
+  /** JSON: what was decided about the request; absent where its head could not be read. */
+  observation?: string
 }
 
 /** Version of the addon; it must be the JavaScript's. */

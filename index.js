@@ -773,9 +773,10 @@ if (
   }
 }
 
-const { HookChannel, NativeGateway, checkConfig, devCertificate, explainConfig, hookStall, notify, version } = nativeBinding
+const { HookChannel, NativeGateway, NativeRehearsal, checkConfig, devCertificate, explainConfig, hookStall, notify, version } = nativeBinding
 export { HookChannel }
 export { NativeGateway }
+export { NativeRehearsal }
 export { checkConfig }
 export { devCertificate }
 export { explainConfig }

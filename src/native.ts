@@ -9,7 +9,7 @@ import { ERRORS, type ErrorCode, TitanError } from "./errors.ts";
 import { explainFailure, thisMachine } from "./native-failure.ts";
 import { version } from "./version.ts";
 
-export type { NativeGateway, NativeIssue, Outcome } from "#native";
+export type { NativeGateway, NativeIssue, NativeRehearsal, Outcome } from "#native";
 
 /** What the addon exports. */
 export type Native = typeof addon;

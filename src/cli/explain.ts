@@ -1,5 +1,6 @@
 import { Command } from "commander";
 import { TitanError } from "../errors.ts";
+import { parseTarget } from "../gateway/target.ts";
 import type { ExplainRequest, Explanation } from "../gateway/types.ts";
 import { print, printJson } from "./io.ts";
 import { configOption, jsonOption, pidOption, socketOption } from "./options.ts";
@@ -54,7 +55,7 @@ function collect(field: string, all: string[]): string[] {
 
 /** The request that a method, a URL and header fields describe. */
 export function requestOf(method: string, url: string, options: Pick<ExplainOptions, "header" | "ip">): ExplainRequest {
-  const parts = /^(?:https?:\/\/([^/?#]+))?(\/[^#]*|\?[^#]*)?(?:#.*)?$/i.exec(url);
+  const parts = parseTarget(url);
   if (!parts) {
     throw new TitanError(
       "TITAN_USAGE",
@@ -66,13 +67,11 @@ export function requestOf(method: string, url: string, options: Pick<ExplainOpti
     if (colon < 1) throw new TitanError("TITAN_USAGE", `"${field}" is not a header field such as "Accept: text/html".`);
     return [field.slice(0, colon).trim().toLowerCase(), field.slice(colon + 1).trim()];
   });
-  const host = headers.find(([name]) => name === "host")?.[1] ?? parts[1] ?? "localhost";
-  // The path is left as it was typed: how Titan normalises it is part of what is asked.
-  const target = parts[2] ?? "/";
+  const host = headers.find(([name]) => name === "host")?.[1] ?? parts.host ?? "localhost";
   return {
     method: method.toUpperCase(),
     host,
-    target: target.startsWith("?") ? `/${target}` : target,
+    target: parts.target,
     headers: headers.filter(([name]) => name !== "host"),
     client_ip: options.ip,
   };

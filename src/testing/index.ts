@@ -1,78 +1,36 @@
-/** `@titan-gateway/titan/testing`: a real configuration under test, without a socket. */
-import { loadConfig, resolveConfig } from "../config/index.ts";
+/// <reference lib="esnext.disposable" preserve="true" />
+/** `@titan-gateway/titan/testing`: a real configuration under test. No listener is bound, no backend reached. */
+import { formatIssues, loadConfig, resolveConfig } from "../config/index.ts";
 import type { ConfigInput } from "../config/schema/root.ts";
-import type { Loaded, LoadOptions } from "../config/types.ts";
-import { TitanError } from "../errors.ts";
-import { explainUnder } from "../gateway/explain.ts";
-import { refusal } from "../gateway/gateway.ts";
-import type { Explanation } from "../gateway/types.ts";
+import { suggest } from "../config/suggest.ts";
+import type { Loaded, LoadResult } from "../config/types.ts";
+import { parseDuration } from "../config/units.ts";
+import { messageOf, TitanError } from "../errors.ts";
+import { refusal, throwRefusal } from "../gateway/gateway.ts";
+import { parseTarget } from "../gateway/target.ts";
+import type { ExplainRequest, Explanation, Status } from "../gateway/types.ts";
 import { type HookLogLine, HookThread } from "../hooks/dispatch.ts";
-import { POINTS, type PointName } from "../hooks/plan.ts";
-import type { Identity } from "../hooks/types.ts";
-import { ANSWER, EDIT, type Edit, FAILED, RELEASE } from "../hooks/wire.ts";
-import { MemoryChannel, type Values, writeCall } from "./record.ts";
+import { loadNative, type Native, type NativeRehearsal } from "../native.ts";
+import { watched } from "./hook-calls.ts";
+import { decode, encode, textOf, usage } from "./message.ts";
+import { Prepared } from "./prepare.ts";
+import { Stage } from "./stage.ts";
+import type { HookCall, InjectRequest, InjectResult, PolicyVerdict, TestGatewayOptions } from "./types.ts";
 
-/** A request to inject. */
-export interface InjectRequest {
-  /** `GET` unless said otherwise. */
-  method?: string;
-  /** `https://host/path?query`, or a path alone (host `localhost`). */
-  url: string;
-  headers?: Readonly<Record<string, string>>;
-  body?: string | Uint8Array;
-  clientIp?: string;
-  /** Who authentication would have found. */
-  identity?: { subject?: string; claims?: Record<string, unknown>; kind?: Identity["kind"] };
-}
+export type * from "./types.ts";
 
-/** What a backend would get. Forwarding headers and header rules of the configuration are the data plane's, and not here. */
-export interface Forwarded {
-  upstream: string;
-  /** `host:port`, where a hook chose one. */
-  backend: string | undefined;
-  method: string;
-  path: string;
-  query: string;
-  headers: Headers;
-  body: Uint8Array;
-}
+/** Times above this are taken in several steps. */
+const MAX_STEP = 2 ** 31;
 
-/** What became of an injected request. */
-export interface InjectResult {
-  status: number;
-  headers: Headers;
-  body: string;
-  json(): unknown;
-  /** Name of the route. */
-  route: string | undefined;
-  params: Record<string, string>;
-  /** Every policy in the order in which it would run; of these, hooks have run here. */
-  policies: { name: string; type: string }[];
-  /** What went to the upstream; `undefined` where nothing did. */
-  forwarded: Forwarded | undefined;
-  /** Name of the hook that answered. */
-  answeredBy: string | undefined;
-  explanation: Explanation;
-}
-
-/** A backend of a test. */
-export type FakeUpstream = (request: Forwarded) => Response | Promise<Response>;
-
-/** Options of {@link createTestGateway}. */
-export interface TestGatewayOptions extends LoadOptions {
-  /** By name; an upstream without one answers 200 with an empty body. */
-  upstreams?: Readonly<Record<string, FakeUpstream>>;
-}
-
-/** Settings of a hook's native policy that decide whether it is called. */
-interface Uses {
-  name: string;
-  hook: number;
-  points: PointName[];
-  methods?: string[];
-  paths?: string[];
-  headers?: string[];
-  fail: "open" | "closed";
+/** What the data plane says of a request (`titan_core::rehearsal::Observation`). */
+interface Observation {
+  route: string | null;
+  upstream: string | null;
+  client_ip: string;
+  stage: string | null;
+  policies_ran: boolean;
+  answered_by: number | null;
+  subject: string | null;
 }
 
 /** A gateway that serves nobody but {@link TestGateway.inject}. */
@@ -80,50 +38,110 @@ export class TestGateway implements AsyncDisposable {
   /** Lines that hooks logged, failures with their stacks among them. */
   readonly logs: HookLogLine[] = [];
   readonly #loaded: Loaded;
-  readonly #options: TestGatewayOptions;
+  readonly #stage: Stage;
   readonly #thread: HookThread;
-  #channel: MemoryChannel | undefined;
+  readonly #native: NativeRehearsal;
+  /** Hands waiting calls to the hooks. */
+  #wake: () => void = () => undefined;
+  #prepared!: Prepared;
+  #calls: HookCall[] = [];
   #queue: Promise<unknown> = Promise.resolve();
+  #closed: Promise<void> | undefined;
 
-  private constructor(loaded: Loaded, options: TestGatewayOptions) {
+  private constructor(addon: Native, loaded: Loaded, stage: Stage) {
     this.#loaded = loaded;
-    this.#options = options;
+    this.#stage = stage;
+    this.#native = new addon.NativeRehearsal();
     const gateway = this;
-    class Channel extends MemoryChannel {
+    class Channel extends addon.HookChannel {
       constructor(wake: () => void) {
         super(wake);
-        gateway.#channel = this;
+        gateway.#wake = wake;
       }
     }
     this.#thread = new HookThread(
       Channel,
-      loaded.hooks,
+      watched(loaded.hooks, (call) => void this.#calls.push(call)),
       (line) => void this.logs.push(line),
       () => undefined,
     );
   }
 
   /** Use {@link createTestGateway}. */
-  static async load(source: string | ConfigInput, options: TestGatewayOptions): Promise<TestGateway> {
-    const loaded =
-      typeof source === "string" ? await loadConfig(source, options) : await resolveConfig(source, options);
-    if (!loaded.ok) throw refusal(loaded);
-    const gateway = new TestGateway(loaded, options);
-    await gateway.#thread.begin(false);
+  static async open(loaded: Loaded, options: TestGatewayOptions): Promise<TestGateway> {
+    const addon = await loadNative();
+    const upstreams = loaded.native.upstreams as { name: string; protocol?: string }[];
+    refuseUnknown(options, loaded);
+    const stage = await Stage.open({
+      upstreams: options.upstreams,
+      services: options.services ?? {},
+      http2: new Set(
+        upstreams.filter(({ protocol }) => protocol === "h2" || protocol === "h2c").map(({ name }) => name),
+      ),
+    });
+    const gateway = new TestGateway(addon, loaded, stage);
+    try {
+      await gateway.#start();
+    } catch (error) {
+      await gateway.close();
+      throw error;
+    }
     return gateway;
   }
 
-  /** Takes a request through routing, hooks and the fake upstream. Requests run one after another. */
+  async #start(): Promise<void> {
+    this.#prepared = new Prepared(this.#loaded.native, this.#stage, this.#thread.id);
+    try {
+      await this.#thread.begin(false);
+    } catch (cause) {
+      throw new TitanError("TITAN_HOOK_START", messageOf(cause), { cause });
+    }
+    const config = JSON.stringify(this.#prepared.native);
+    const outcome = await this.#native.start(config, this.#stage.address, this.#stage.token);
+    throwRefusal(outcome, this.#loaded);
+  }
+
+  /** Takes a request through the gateway. Requests run one after another. */
   inject(request: InjectRequest | string): Promise<InjectResult> {
     const next = this.#queue.then(() => this.#inject(typeof request === "string" ? { url: request } : request));
     this.#queue = next.catch(() => undefined);
     return next;
   }
 
-  /** Runs `onShutdown`. */
-  async close(): Promise<void> {
+  /**
+   * Moves the clock of limits, circuits and ejections ahead: `"1m"`, or milliseconds. It is one clock for all gateways of the process, and
+   * does not go back. Tokens live by the time of day, which stays.
+   */
+  async advance(time: number | string): Promise<void> {
+    const ms = typeof time === "string" ? parseDuration(time) : time;
+    if (ms === undefined || !Number.isFinite(ms) || ms < 0)
+      throw usage(`${JSON.stringify(time)} is no time such as "1m" or 500 (milliseconds).`);
     await this.#queue;
+    for (let left = Math.round(ms); left > 0; left -= MAX_STEP) this.#native.skip(Math.min(left, MAX_STEP));
+  }
+
+  /** State of the upstreams: circuits, ejections, counters. */
+  status(): Pick<Status, "upstreams" | "limits"> {
+    return JSON.parse(this.#native.status());
+  }
+
+  /** Which route a request would take, and why. Nothing is sent. */
+  explain(request: ExplainRequest): Explanation {
+    return JSON.parse(this.#native.explain(JSON.stringify(request)));
+  }
+
+  /** Runs `onShutdown` and ends. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    await this.#queue;
+    await this.#native.close();
+    this.#wake();
     await this.#thread.end();
+    await this.#stage.close();
   }
 
   /** {@link close}, for `await using`. */
@@ -132,286 +150,174 @@ export class TestGateway implements AsyncDisposable {
   }
 
   async #inject(request: InjectRequest): Promise<InjectResult> {
-    const url = new URL(request.url, "http://localhost");
-    const method = request.method ?? "GET";
-    const sent = new Headers(request.headers);
-    const body = typeof request.body === "string" ? Buffer.from(request.body) : (request.body ?? new Uint8Array());
-    const explanation = await explainUnder(this.#loaded.native, {
-      method,
-      host: sent.get("host") ?? url.host,
-      target: url.pathname + url.search,
-      headers: [...sent],
-      ...(request.clientIp !== undefined && { client_ip: request.clientIp }),
-    });
-    const { route } = explanation;
-    const exchange = new Exchange(this.#channel as MemoryChannel, this.#loaded, explanation, (read) =>
-      readValue(read, { request, url, method, sent, body, explanation }),
+    if (this.#closed) throw new TitanError("TITAN_STATE", "The test gateway is closed.");
+    const parts = parseTarget(request.url);
+    if (!parts) throw usage(`"${request.url}" is neither a path such as /users nor a URL such as https://host/users.`);
+    const { listeners } = this.#prepared;
+    const listener = listeners.find(({ name, secure }) =>
+      request.listener === undefined
+        ? parts.scheme === undefined || secure === (parts.scheme === "https")
+        : name === request.listener,
     );
-    let forwarded: Forwarded | undefined;
-    let answer: Answered | undefined;
-    if (!route || route.action.type === "refused") {
-      const status = { refused: 400, method_not_allowed: 405, no_route: 404, route: 400 }[explanation.outcome];
-      answer = await exchange.error(status, explanation.outcome);
-    } else {
-      answer = await exchange.at("request", 0);
-      if (!answer && route.action.type === "proxy") {
-        forwarded = exchange.forward(route.action.upstream, route.action.target, { method, sent, body });
-        if (!this.#knows(forwarded.upstream)) {
-          forwarded = undefined;
-          answer = await exchange.error(500, "internal");
-        } else answer = await exchange.respond(await this.#upstream(forwarded));
-      } else if (!answer) {
-        const location = route.action.type === "redirect" ? { location: route.action.location } : {};
-        const status = (route.action as { status: number }).status;
-        answer = await exchange.respond(new Response(null, { status, headers: location }));
-      }
+    if (!listener && request.listener !== undefined)
+      throw usage(
+        `There is no listener "${request.listener}"; there are ${listeners.map(({ name }) => name).join(", ")}.`,
+      );
+    // A load balancer before Titan may speak TLS where no listener does.
+    const at = listener ?? listeners[0];
+    const secure = parts.scheme === undefined ? (at?.secure ?? false) : parts.scheme === "https";
+    const method = request.method ?? "GET";
+    const headers: Record<string, string | readonly string[]> = { ...request.headers };
+    const hostName = Object.keys(headers).find((name) => name.toLowerCase() === "host");
+    const host = String((hostName && headers[hostName]) ?? parts.host ?? "localhost");
+    let body = typeof request.body === "string" ? Buffer.from(request.body) : request.body;
+    if (request.json !== undefined) {
+      if (body !== undefined) throw usage("A request has a `body` or `json`, not both.");
+      body = Buffer.from(JSON.stringify(request.json));
+      if (!Object.keys(headers).some((name) => name.toLowerCase() === "content-type"))
+        headers["content-type"] = "application/json";
     }
-    exchange.finish(answer.status);
-    const text = Buffer.from(answer.body).toString("utf8");
+    const clientIp = request.clientIp ?? "127.0.0.1";
+    const explanation = this.explain({
+      method,
+      host,
+      target: parts.target,
+      headers: Object.entries(headers).flatMap(([name, values]) =>
+        [values].flat().map((value): [string, string] => [name.toLowerCase(), String(value)]),
+      ),
+      client_ip: clientIp,
+    });
+    if (request.identity) {
+      const route = explanation.route ? `the route "${explanation.route.name}"` : "no route that it takes";
+      const [name, value] = this.#prepared.credential(request.identity, explanation.policies, route);
+      headers[name] = value;
+    }
+    const from = {
+      ...(at && { listener: at.name }),
+      address: clientIp,
+      ...(secure && { secure: host.replace(/:\d+$/, "") }),
+      ...(request.clientCertificate && { certificate: certificateOf(request.clientCertificate, secure) }),
+    };
+    this.#stage.empty();
+    this.#calls = [];
+    const bytes = encode({ method, target: parts.target, host, headers, body });
+    const sent = await this.#native.send(JSON.stringify(from), bytes, request.timeout ?? 10_000);
+    // What `onLog` is to be told waits by now.
+    this.#wake();
+    if (this.#stage.failure) throw this.#stage.failure.error;
+    if (sent.failure !== undefined || !sent.answer) {
+      throw new TitanError("TITAN_TIMEOUT", `${method} ${request.url}: ${sent.failure ?? "no answer came"}.`);
+    }
+    const answer = decode(sent.answer, method);
+    const seen = sent.observation === undefined ? undefined : (JSON.parse(sent.observation) as Observation);
+    return this.#result(answer, seen, explanation);
+  }
+
+  #result(answer: ReturnType<typeof decode>, seen: Observation | undefined, explanation: Explanation): InjectResult {
+    const attempts = this.#stage.attempts;
+    const calls = this.#calls;
+    const policies = explanation.policies.map(({ name, type }, place): PolicyVerdict => {
+      const ended = seen?.answered_by ?? Number.POSITIVE_INFINITY;
+      if (!seen?.policies_ran || place > ended) return { name, type, verdict: "not_reached" };
+      if (place === ended) return { name, type, verdict: "answered" };
+      const hook = type === "hook" ? this.#loaded.hooks[this.#prepared.hookOf.get(name) ?? -1] : undefined;
+      const called = calls.some((call) => call.hook === hook?.name && call.handler === "onRequest");
+      return { name, type, verdict: hook && !called ? "skipped" : "passed" };
+    });
+    const policy = policies.find(({ verdict }) => verdict === "answered");
+    // A hook may have answered in place of an answer or an error: it came last.
+    const hook = calls.findLast(({ outcome, handler }) => outcome === "answered" && handler !== "onRequest");
+    const body = textOf(answer.body, answer.headers.get("content-encoding"));
     return {
       status: answer.status,
       headers: answer.headers,
-      body: text,
-      json: () => JSON.parse(text),
-      route: route?.name,
-      params: Object.fromEntries(route?.params ?? []),
-      policies: explanation.policies,
-      forwarded,
-      answeredBy: answer.hook,
+      body,
+      bytes: answer.body,
+      json: () => JSON.parse(body),
+      route: seen?.route ?? undefined,
+      params: Object.fromEntries(explanation.route?.params ?? []),
+      upstream: seen?.upstream ?? undefined,
+      backend: attempts.at(-1)?.backend,
+      policies,
+      hooks: calls,
+      forwarded: attempts.at(-1),
+      attempts,
+      answeredBy: hook?.hook ?? policy?.name,
+      stage: seen?.stage ?? undefined,
+      clientIp: seen?.client_ip,
+      subject: seen?.subject ?? undefined,
       explanation,
     };
   }
-
-  #knows(upstream: string): boolean {
-    return this.#loaded.config.upstreams.some(({ name }) => name === upstream);
-  }
-
-  async #upstream(request: Forwarded): Promise<Response> {
-    const fake = this.#options.upstreams?.[request.upstream];
-    return fake ? fake(request) : new Response(null, { status: 200 });
-  }
 }
 
-/** Loads a configuration (a file, or an object) with all its checks, and starts its hooks. */
-export function createTestGateway(
-  source: string | ConfigInput,
+/**
+ * Loads a configuration (a file, an object, or what `loadConfig` gave) with all its checks, starts its hooks and a data plane for it. The
+ * data plane is the real one; what stands in for the world around it: see `docs/testing.md`.
+ */
+export async function createTestGateway(
+  source: string | ConfigInput | LoadResult,
   options: TestGatewayOptions = {},
 ): Promise<TestGateway> {
-  if (typeof source !== "string" && typeof source !== "object")
-    return Promise.reject(new TitanError("TITAN_USAGE", "createTestGateway takes a file's path or a configuration."));
-  return TestGateway.load(source, options);
+  if (typeof source !== "string" && (typeof source !== "object" || source === null))
+    throw usage("createTestGateway takes a file's path or a configuration.");
+  const loaded =
+    typeof source === "string"
+      ? await loadConfig(source, options)
+      : isResult(source)
+        ? source
+        : await resolveConfig(source, options);
+  try {
+    if (!loaded.ok) throw refusal(loaded);
+    return await TestGateway.open(loaded, options);
+  } catch (error) {
+    // A test runner shows the message and nothing else: all problems shall be in it.
+    if (!(error instanceof TitanError) || error.issues.length === 0) throw error;
+    const { message, code, issues } = error;
+    throw new TitanError(code, `${message}\n${formatIssues(issues)}`, { issues, cause: error });
+  }
 }
 
-interface Answered {
-  status: number;
-  headers: Headers;
-  body: Uint8Array;
-  hook: string | undefined;
+function isResult(source: ConfigInput | LoadResult): source is LoadResult {
+  return "ok" in source && "issues" in source;
 }
 
-/** Hooks of one request, as the data plane would call them. */
-class Exchange {
-  readonly #channel: MemoryChannel;
-  readonly #loaded: Loaded;
-  readonly #uses: Uses[];
-  readonly #explanation: Explanation;
-  readonly #values: Values;
-  readonly #request: Edit[] = [];
-  readonly #response: Edit[] = [];
-  #context = 0;
-  #error = "";
-  #answer: { headers: Headers; body: Uint8Array } | undefined;
-
-  constructor(channel: MemoryChannel, loaded: Loaded, explanation: Explanation, values: Values) {
-    this.#channel = channel;
-    this.#loaded = loaded;
-    this.#explanation = explanation;
-    this.#values = values;
-    const policies = loaded.native.policies as { name: string; type: string; config: Omit<Uses, "name"> }[];
-    const names = new Set(explanation.policies.filter(({ type }) => type === "hook").map(({ name }) => name));
-    this.#uses = [...names].flatMap((name) =>
-      policies.filter((policy) => policy.name === name).map((policy) => ({ ...policy.config, name })),
+/** Fakes of things that the configuration does not have are typing errors. */
+function refuseUnknown(options: TestGatewayOptions, loaded: Loaded): void {
+  const known = loaded.config.upstreams.map(({ name }) => name);
+  for (const name of Object.keys(options.upstreams ?? {})) {
+    if (known.includes(name)) continue;
+    const near = suggest(name, known);
+    throw usage(
+      `The configuration has no upstream "${name}"${near ? `; did you mean "${near}"?` : `: it has ${known.join(", ") || "none"}.`}`,
     );
   }
-
-  /** Runs the hooks of a point; the answer of the one that gave one, or of one that failed closed. */
-  async at(point: PointName, status: number): Promise<Answered | undefined> {
-    for (const use of this.#uses) {
-      if (!use.points.includes(point) || !this.#wants(use)) continue;
-      const plan = this.#loaded.hooks[use.hook];
-      if (!plan) continue;
-      const call = writeCall(use.hook, plan, POINTS[point], status, this.#context, (read) => this.#value(read));
-      if (point === "log") {
-        this.#channel.tell(call);
-        continue;
-      }
-      const reply = await this.#channel.ask(call);
-      if (reply.outcome === FAILED) {
-        if (point === "error" || use.fail === "open") continue;
-        const body = JSON.stringify({
-          error: "hook_failed",
-          message: "A hook of this route failed",
-          request_id: "test",
-        });
-        return {
-          status: 500,
-          headers: this.#edited(new Headers(JSON_TYPE), []),
-          body: Buffer.from(body),
-          hook: undefined,
-        };
-      }
-      this.#context = reply.context || this.#context;
-      const response = reply.edits.filter(([kind]) => kind >= EDIT.responseSet && kind <= EDIT.responseRemove);
-      if (reply.outcome === ANSWER) {
-        const base = plan.responseBody && this.#answer ? this.#answer.headers : new Headers();
-        return { status: reply.status, headers: this.#edited(base, response), body: reply.body, hook: use.name };
-      }
-      this.#request.push(...reply.edits.filter((edit) => !response.includes(edit)));
-      this.#response.push(...response);
-    }
-    return undefined;
-  }
-
-  /** What the hooks so far make of a request. */
-  forward(upstream: string, target: string, sent: { method: string; sent: Headers; body: Uint8Array }): Forwarded {
-    const last = (kind: number) => this.#request.findLast(([found]) => found === kind)?.[2];
-    const [path = "/", query = ""] = target.split("?", 2);
-    return {
-      upstream: last(EDIT.upstream) ?? upstream,
-      backend: last(EDIT.backend),
-      method: sent.method,
-      path: last(EDIT.path) ?? path,
-      query: last(EDIT.query) ?? query,
-      headers: apply(new Headers(sent.sent), this.#request, EDIT.requestSet),
-      body: sent.body,
-    };
-  }
-
-  /** Takes an answer through the response hooks. */
-  async respond(response: Response): Promise<Answered> {
-    const body = new Uint8Array(await response.arrayBuffer());
-    this.#answer = { headers: new Headers(response.headers), body };
-    const instead = await this.at("response", response.status);
-    return (
-      instead ?? { status: response.status, headers: this.#edited(this.#answer.headers, []), body, hook: undefined }
-    );
-  }
-
-  /** Takes an error of Titan's own through the error hooks. */
-  async error(status: number, stage: string): Promise<Answered> {
-    const message = this.#explanation.message ?? stage.replaceAll("_", " ");
-    this.#error = `${stage}\n${message}`;
-    const body = JSON.stringify({ error: stage, message, request_id: "test" });
-    const instead = await this.at("error", status);
-    return (
-      instead ?? { status, headers: this.#edited(new Headers(JSON_TYPE), []), body: Buffer.from(body), hook: undefined }
-    );
-  }
-
-  /** Tells the log hooks, and lets go of what was attached. */
-  finish(status: number): void {
-    void this.at("log", status);
-    const plan = this.#loaded.hooks[0];
-    if (this.#context !== 0 && plan)
-      this.#channel.tell(writeCall(0, { ...plan, reads: [] }, RELEASE, 0, this.#context, () => undefined));
-  }
-
-  #edited(headers: Headers, more: readonly Edit[]): Headers {
-    return apply(new Headers(headers), [...this.#response, ...more], EDIT.responseSet);
-  }
-
-  #wants({ methods, paths, headers }: Uses): boolean {
-    const path = this.#explanation.path;
-    const method = String(this.#values("method"));
-    return (
-      (!methods || methods.includes(method)) &&
-      (!paths || paths.some((one) => (one.endsWith("*") ? path.startsWith(one.slice(0, -1)) : one === path))) &&
-      (!headers || headers.every((name) => this.#values(`header:${name}`) !== undefined))
-    );
-  }
-
-  #value(read: string): string | Uint8Array | undefined {
-    if (read === "error") return this.#error;
-    if (read === "log") return '{"duration_ms":0,"bytes_in":0,"bytes_out":0,"tries":1}';
-    if (read === "response_body") return this.#answer?.body;
-    if (read === "response_headers") return this.#answer && lines(this.#answer.headers);
-    if (read.startsWith("response_header:")) return this.#answer?.headers.get(read.slice(16)) ?? undefined;
-    return this.#values(read);
+  const asked = servicesOf(loaded);
+  for (const url of Object.keys(options.services ?? {})) {
+    if (!URL.canParse(url)) throw usage(`\`services\` has "${url}", which is no URL.`);
+    if (!asked.includes(url))
+      throw usage(`The configuration asks no service "${url}": it asks ${asked.join(", ") || "none"}.`);
   }
 }
 
-const JSON_TYPE = { "content-type": "application/json" };
-
-interface Facts {
-  request: InjectRequest;
-  url: URL;
-  method: string;
-  sent: Headers;
-  body: Uint8Array;
-  explanation: Explanation;
+/** URLs of the services that a configuration makes Titan ask. */
+function servicesOf(loaded: Loaded): string[] {
+  const policies = loaded.native.policies as {
+    type: string;
+    config: { url?: string; methods?: { jwks?: { url?: string; issuer?: string } }[] };
+  }[];
+  return policies.flatMap(({ type, config }) => {
+    if (type === "forward_auth") return config.url === undefined ? [] : [config.url];
+    return (config.methods ?? []).flatMap(({ jwks }) => [jwks?.url ?? jwks?.issuer].filter((url) => url !== undefined));
+  });
 }
 
-/** A value that a hook reads of the request. */
-function readValue(
-  read: string,
-  { request, url, method, sent, body, explanation }: Facts,
-): string | Uint8Array | undefined {
-  const { identity } = request;
-  if (read.startsWith("header:")) return sent.get(read.slice(7)) ?? undefined;
-  if (read.startsWith("claim:")) {
-    const value = claim(identity?.claims, read.slice(6));
-    return value === undefined || typeof value === "string" ? value : JSON.stringify(value);
-  }
-  switch (read) {
-    case "path":
-      return explanation.path;
-    case "method":
-      return method;
-    case "route":
-      return explanation.route?.name ?? "";
-    case "request_id":
-      return "test";
-    case "query":
-      return url.search === "" ? undefined : url.search.slice(1);
-    case "host":
-      return sent.get("host") ?? url.host;
-    case "scheme":
-      return url.protocol.slice(0, -1);
-    case "client_ip":
-      return request.clientIp ?? "127.0.0.1";
-    case "params":
-      return (explanation.route?.params ?? []).map(([name, value]) => `${name}\n${value}\n`).join("");
-    case "headers":
-      return lines(sent);
-    case "identity":
-      return (
-        identity &&
-        JSON.stringify({ kind: identity.kind ?? "jwt", subject: identity.subject ?? "", claims: identity.claims ?? {} })
-      );
-    case "request_body":
-      return body;
-    default:
-      return undefined;
-  }
-}
-
-function claim(claims: unknown, path: string): unknown {
-  if (typeof claims !== "object" || claims === null) return undefined;
-  if (Object.hasOwn(claims, path)) return (claims as Record<string, unknown>)[path];
-  const dot = path.indexOf(".");
-  return dot < 0 ? undefined : claim((claims as Record<string, unknown>)[path.slice(0, dot)], path.slice(dot + 1));
-}
-
-function lines(headers: Headers): string {
-  return [...headers].map(([name, value]) => `${name}\n${value}\n`).join("");
-}
-
-/** Headers with edits applied, whose first kind is `set`. */
-function apply(headers: Headers, edits: readonly Edit[], set: number): Headers {
-  for (const [kind, name, value] of edits) {
-    if (kind === set) headers.set(name, value);
-    else if (kind === set + 1) headers.append(name, value);
-    else if (kind === set + 2) headers.delete(name);
-  }
-  return headers;
+function certificateOf(given: NonNullable<InjectRequest["clientCertificate"]>, secure: boolean): object {
+  if (!secure) throw usage("A client certificate needs a TLS session: give the request an https URL.");
+  return {
+    subject: given.subject,
+    ...(given.commonName !== undefined && { common_name: given.commonName }),
+    sans: given.sans ?? [],
+    fingerprint: given.fingerprint ?? "",
+  };
 }

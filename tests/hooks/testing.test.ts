@@ -26,10 +26,12 @@ it("shows route, policies, hooks, the rewritten request and the answer", async (
           onLog: (ctx) => void told.push([ctx.status, ctx.state.path]),
         }),
       },
-      rate_limit: { requests_per_second: 5 },
+      rate_limit: { requests_per_second: 50 },
+      jwt: { keys: [{ algorithm: "HS256", key_id: "k1", secret: "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LTAwMDE=" }] },
       routes: [
         defineRoute({
           path: "/users/:id",
+          auth: ["jwt", "anonymous"],
           upstream: "api",
           strip_prefix: "/users",
           onRequest(ctx) {
@@ -39,7 +41,7 @@ it("shows route, policies, hooks, the rewritten request and the answer", async (
             return undefined;
           },
         }),
-        { path: "/gone", redirect: { status: 301, location: "/users/1" } },
+        { path: "/gone", redirect: { status: 301, location: "/users/1" }, auth: "none" },
       ],
     },
     { upstreams: { api: ({ path }) => Response.json({ path }), blue: () => new Response("blue", { status: 201 }) } },
@@ -47,18 +49,27 @@ it("shows route, policies, hooks, the rewritten request and the answer", async (
   const one = await gateway.inject({ url: "/users/1", headers: { a: "b" }, identity: { subject: "jo" } });
   expect([one.status, one.json(), one.headers.get("x-path")]).toEqual([200, { path: "/1" }, "/users/1 200"]);
   expect(one.params).toEqual({ id: "1" });
-  expect(one.policies.map(({ type }) => type)).toEqual(["rate_limit", "hook", "hook"]);
+  expect(one.policies.map(({ type }) => type)).toEqual(["rate_limit", "auth", "hook", "hook"]);
+  expect(one.hooks.map(({ hook, handler, outcome }) => [hook, handler, outcome])).toEqual([
+    ["all", "onRequest", "continued"],
+    ["/users/:id.hook", "onRequest", "continued"],
+    ["all", "onResponse", "continued"],
+    ["all", "onLog", "continued"],
+  ]);
   expect(one.forwarded).toMatchObject({ upstream: "api", path: "/1", method: "GET" });
   expect([one.forwarded?.headers.get("x-seen"), one.forwarded?.headers.get("a")]).toEqual(["jo", "b"]);
   const blue = await gateway.inject("https://any.test/users/2?blue");
   expect([blue.status, blue.body, blue.forwarded?.upstream]).toEqual([201, "blue", "blue"]);
   const nobody = await gateway.inject("/users/0");
   expect([nobody.status, nobody.forwarded, nobody.answeredBy]).toEqual([404, undefined, "/users/:id.hook"]);
-  expect((await gateway.inject("/users/9")).status).toBe(500);
+  const nine = await gateway.inject("/users/9");
+  expect([nine.status, nine.hooks.find(({ outcome }) => outcome === "failed")?.hook]).toEqual([500, "/users/:id.hook"]);
   expect(gateway.logs[0]?.fields.stack).toContain("testing.test.ts");
   const gone = await gateway.inject("/gone");
   expect([gone.status, gone.headers.get("location")]).toEqual([301, "/users/1"]);
-  const lost = await gateway.inject("/nowhere");
+  // Global authentication holds where no route is, too.
+  expect((await gateway.inject("/nowhere")).status).toBe(401);
+  const lost = await gateway.inject({ url: "/nowhere", identity: {} });
   expect([lost.status, lost.route]).toEqual([404, undefined]);
   expect(told).toContainEqual([200, "/users/1"]);
 });

@@ -17,6 +17,7 @@ use crate::listener::{ListenerSpec, Open, bind};
 use crate::metrics::Registry;
 use crate::policy;
 use crate::proxy::{Lifecycle, Phase, Process, TunnelCounts};
+use crate::rehearsal::{self, Arrived, Rehearsal};
 use crate::shard::{self, ListenerKey, Mail, Mailbox, Opening, Plan, Publication};
 use crate::snapshot::Snapshot;
 use crate::tls::Store;
@@ -38,6 +39,8 @@ pub struct Host {
     /// Sockets already bound by a parent (systemd's LISTEN_FDS, or a Titan that is being replaced). A listener whose address equals a
     /// socket's local address takes it instead of binding.
     pub inherited: Vec<TcpListener>,
+    /// For tests: no listener is bound and no backend reached. `None` = serve.
+    pub rehearsal: Option<Arc<Rehearsal>>,
 }
 
 /// Something worth a log line.
@@ -90,7 +93,7 @@ struct Bound {
 
 /// What of a configuration's listeners is new.
 struct Bindings {
-    sockets: Vec<(Arc<ListenerSpec>, ListenerKey, Vec<TcpListener>, Arc<Open>)>,
+    sockets: Vec<(Arc<ListenerSpec>, ListenerKey, Vec<Option<TcpListener>>, Arc<Open>)>,
     bound: HashMap<ListenerKey, Bound>,
     kept: Vec<(ListenerKey, Arc<ListenerSpec>)>,
 }
@@ -125,9 +128,9 @@ impl Gateway {
         };
         let snapshot = Arc::new(compile::compile(&config, None, &services)?);
         let mut inherited = host.inherited;
-        let bindings = bind_all(&snapshot, &HashMap::new(), workers, &mut inherited)?;
+        let bindings = bind_all(&snapshot, &HashMap::new(), workers, &mut inherited, host.rehearsal.is_some())?;
         let supervisor = Supervisor::new(auxiliary.handle().clone(), host.events.clone().map(sink));
-        supervisor.prepare(&snapshot.upstreams, &snapshot.dns, patience(&snapshot));
+        prepare(&supervisor, &snapshot, host.rehearsal.is_some());
 
         let (mailboxes, mails): (Vec<Mailbox>, Vec<_>) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
         let mailboxes: Arc<[Mailbox]> = mailboxes.into();
@@ -137,6 +140,7 @@ impl Gateway {
             tunnels: TunnelCounts::default(),
             auxiliary: auxiliary.handle().clone(),
             spare: spare(mailboxes.clone()),
+            rehearsal: host.rehearsal,
         });
         let (ended, _) = watch::channel(0);
         let inner = Arc::new(Inner {
@@ -204,10 +208,11 @@ impl Gateway {
             )]);
         }
         let snapshot = Arc::new(compile::compile(&config, Some(&before), &inner.services)?);
-        inner.supervisor.prepare(&snapshot.upstreams, &snapshot.dns, patience(&snapshot));
+        let rehearses = inner.process.rehearsal.is_some();
+        prepare(&inner.supervisor, &snapshot, rehearses);
         let mut state = inner.state.lock();
         let mut inherited = std::mem::take(&mut state.inherited);
-        let bindings = bind_all(&snapshot, &state.bound, workers, &mut inherited);
+        let bindings = bind_all(&snapshot, &state.bound, workers, &mut inherited, rehearses);
         state.inherited = inherited;
         let bindings = match bindings {
             Ok(bindings) => bindings,
@@ -294,6 +299,18 @@ impl Gateway {
         list
     }
 
+    /// What stands in for the world; `None` where this gateway serves.
+    pub(crate) fn rehearsal(&self) -> Option<&Rehearsal> {
+        self.inner.process.rehearsal.as_deref()
+    }
+
+    /// Hands a client to the first shard. Dropped where that has ended.
+    pub(crate) fn arrive(&self, arrived: Arrived) {
+        if let Some(mailbox) = self.inner.mailboxes.first() {
+            let _ = mailbox.send(Mail::Arrive(Box::new(arrived)));
+        }
+    }
+
     fn handle(&self) -> &Handle {
         &self.inner.process.auxiliary
     }
@@ -325,6 +342,15 @@ impl Inner {
         if let Some(events) = &self.events {
             events(Event { level, name, message, fields: Vec::new() });
         }
+    }
+}
+
+/// Gives backends their addresses, and begins to watch them.
+fn prepare(supervisor: &Supervisor, snapshot: &Snapshot, rehearses: bool) {
+    if rehearses {
+        snapshot.upstreams.iter().for_each(|upstream| rehearsal::resolve(upstream));
+    } else {
+        supervisor.prepare(&snapshot.upstreams, &snapshot.dns, patience(snapshot));
     }
 }
 
@@ -360,6 +386,7 @@ fn bind_all(
     before: &HashMap<ListenerKey, Bound>,
     workers: usize,
     inherited: &mut Vec<TcpListener>,
+    rehearses: bool,
 ) -> Result<Bindings, Vec<Issue>> {
     let mut issues = Vec::new();
     let mut result = Bindings { sockets: Vec::new(), bound: HashMap::new(), kept: Vec::new() };
@@ -372,9 +399,14 @@ fn bind_all(
             result.kept.push((key, spec.clone()));
             continue;
         }
-        match bind(spec.address, spec.backlog, workers, inherited) {
+        let sockets = if rehearses {
+            Ok((0..workers).map(|_| None).collect())
+        } else {
+            bind(spec.address, spec.backlog, workers, inherited).map(|sockets| sockets.into_iter().map(Some).collect::<Vec<_>>())
+        };
+        match sockets {
             Ok(sockets) => {
-                let address = sockets.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(spec.address);
+                let address = sockets.first().and_then(|socket| socket.as_ref()?.local_addr().ok()).unwrap_or(spec.address);
                 let open = Arc::new(Open::default());
                 result.bound.insert(key.clone(), Bound { name: spec.name.clone(), address, open: open.clone() });
                 result.sockets.push((spec.clone(), key, sockets, open));
@@ -389,7 +421,7 @@ fn bind_all(
 fn publications(
     snapshot: &Arc<Snapshot>,
     workers: usize,
-    sockets: Vec<(Arc<ListenerSpec>, ListenerKey, Vec<TcpListener>, Arc<Open>)>,
+    sockets: Vec<(Arc<ListenerSpec>, ListenerKey, Vec<Option<TcpListener>>, Arc<Open>)>,
     kept: Vec<(ListenerKey, Arc<ListenerSpec>)>,
     closed: Vec<ListenerKey>,
 ) -> Vec<Publication> {

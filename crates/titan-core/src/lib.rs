@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod policy;
 pub mod pool;
 pub mod proxy;
+pub mod rehearsal;
 pub mod route;
 pub mod rt;
 pub mod shard;

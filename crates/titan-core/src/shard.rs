@@ -12,9 +12,10 @@ use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::listener::{ListenerSpec, Open, Port, accept};
+use crate::listener::{self, ListenerSpec, Open, Port, accept};
 use crate::metrics;
 use crate::proxy::{Local, Process};
+use crate::rehearsal::Arrived;
 use crate::snapshot::Snapshot;
 use crate::upstream::Endpoint;
 
@@ -36,6 +37,8 @@ pub enum Mail {
     Drain,
     /// End at once.
     Stop,
+    /// Serve a client of a rehearsal.
+    Arrive(Box<Arrived>),
     /// Look at the shard's state.
     Inspect(Box<dyn FnOnce(&Local) + Send>),
 }
@@ -58,8 +61,8 @@ pub struct Opening {
     pub key: ListenerKey,
     /// What it is.
     pub spec: Arc<ListenerSpec>,
-    /// This shard's socket.
-    pub socket: TcpListener,
+    /// This shard's socket; `None` in a rehearsal, whose clients arrive by mail.
+    pub socket: Option<TcpListener>,
     /// Its connections, over all shards.
     pub open: Arc<Open>,
 }
@@ -146,6 +149,7 @@ impl Shard {
                     let _ = done.send(());
                 }
                 Mail::Spare(endpoint) => self.local.pool.borrow_mut().spare(&endpoint),
+                Mail::Arrive(arrived) => self.arrive(*arrived),
                 Mail::Inspect(look) => look(&self.local),
                 Mail::Stop => return,
                 Mail::Drain => break,
@@ -180,10 +184,26 @@ impl Shard {
 
     fn open(&self, opening: Opening) -> io::Result<()> {
         let port = Port::new(&opening.spec, opening.open);
-        let socket = tokio::net::TcpListener::from_std(opening.socket)?;
-        let task = tokio::task::spawn_local(accept(self.local.clone(), port.clone(), socket));
+        let task = match opening.socket {
+            Some(socket) => {
+                let socket = tokio::net::TcpListener::from_std(socket)?;
+                tokio::task::spawn_local(accept(self.local.clone(), port.clone(), socket))
+            }
+            None => tokio::task::spawn_local(async {}),
+        };
         self.ports.borrow_mut().insert(opening.key, (port, task));
         Ok(())
+    }
+
+    /// Serves a client as if its listener had accepted it. Without such a listener the connection is closed.
+    fn arrive(&self, arrived: Arrived) {
+        let ports = self.ports.borrow();
+        let specs = self.local.snapshot();
+        let named = |name: &str| ports.values().find(|(port, _)| *port.spec().name == *name);
+        let name = arrived.listener.as_deref().or_else(|| specs.listeners.first().map(|spec| &*spec.name));
+        if let Some((port, _)) = name.and_then(named) {
+            listener::arrive(&self.local, port, arrived);
+        }
     }
 
     /// Requirement 46: no new connections, held ones end after their answer; ends with the last connection, or when told to stop.
@@ -205,7 +225,7 @@ impl Shard {
                     self.local.publish(publication.snapshot);
                     let _ = done.send(());
                 }
-                Ok(Some(Mail::Drain)) | Err(_) => {}
+                Ok(Some(Mail::Drain | Mail::Arrive(_))) | Err(_) => {}
             }
         }
     }

@@ -100,6 +100,7 @@ impl NativeGateway {
                     tell.call(event_json(&event), ThreadsafeFunctionCallMode::NonBlocking);
                 })),
                 inherited: if inherit { system::inherited() } else { Vec::new() },
+                rehearsal: None,
             };
             match Gateway::start(config, host) {
                 Ok(gateway) => {

@@ -15,6 +15,7 @@ mod hook;
 mod metrics;
 mod outcome;
 mod promise;
+mod rehearsal;
 mod system;
 
 /// A gateway allocates on many threads and frees on others (buffers, snapshots): mimalloc keeps that cheap and returns memory.

@@ -3,19 +3,29 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
-use napi::bindgen_prelude::Object;
+use napi::bindgen_prelude::{Object, ToNapiValue};
 use napi::{Env, Error, Result, Status};
 
 use crate::outcome::Outcome;
 
-type Settle = Box<dyn FnOnce(Env) -> Result<Outcome> + Send>;
+type Settle<T> = Box<dyn FnOnce(Env) -> Result<T> + Send>;
 
 /// Runs `work` on a thread named `name` and returns the promise of its outcome. While it is pending, Node's event loop stays alive.
 pub fn spawn<'env>(env: &'env Env, name: &str, work: impl FnOnce() -> Outcome + Send + 'static) -> Result<Object<'env>> {
-    let (deferred, promise) = env.create_deferred::<Outcome, Settle>()?;
+    spawn_with(env, name, work, |panic| panic)
+}
+
+/// The same for other values; `panicked` makes one of a panic.
+pub fn spawn_with<'env, T: ToNapiValue + Send + 'static>(
+    env: &'env Env,
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+    panicked: impl FnOnce(Outcome) -> T + Send + 'static,
+) -> Result<Object<'env>> {
+    let (deferred, promise) = env.create_deferred::<T, Settle<T>>()?;
     let body = move || {
-        let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Outcome::panicked(&*panic));
-        deferred.resolve(Box::new(move |_| Ok(outcome)));
+        let value = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| panicked(Outcome::panicked(&*panic)));
+        deferred.resolve(Box::new(move |_| Ok(value)));
     };
     thread::Builder::new()
         .name(name.into())

@@ -9,10 +9,11 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::connection::{Seat, serve};
+use super::connection::{Seat, serve, serve_known};
 use super::port::{Full, Port};
 use crate::metrics::Refusal;
 use crate::proxy::{Local, turned_away};
+use crate::rehearsal::Arrived;
 
 /// Pause when the process is out of file descriptors or memory: the listener stays readable, so accepting at once would spin.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -63,14 +64,31 @@ fn is_exhaustion(error: &io::Error) -> bool {
     }
 }
 
+/// Takes in the client of a rehearsal, or turns it away.
+pub fn arrive(local: &Rc<Local>, port: &Rc<Port>, arrived: Arrived) {
+    let Arrived { stream, mut client, .. } = arrived;
+    client.local = port.spec().address;
+    if stream.set_nonblocking(true).is_ok()
+        && let Ok(stream) = TcpStream::from_std(stream)
+    {
+        take_in(local, port, stream, client.peer, |seat, stream| serve_known(seat, stream, client));
+    }
+}
+
 /// Takes a connection in, or turns it away.
 fn admit(local: &Rc<Local>, port: &Rc<Port>, stream: TcpStream, peer: SocketAddr) {
+    take_in(local, port, stream, peer, |seat, stream| {
+        let _ = stream.set_nodelay(true);
+        serve(seat, stream, peer);
+    });
+}
+
+fn take_in(local: &Rc<Local>, port: &Rc<Port>, stream: TcpStream, peer: SocketAddr, serve: impl FnOnce(Seat, TcpStream)) {
     let spec = port.spec();
     match port.open.enter(peer.ip(), &spec) {
         Ok(place) => {
             local.counts.accepted(spec.metric);
-            let _ = stream.set_nodelay(true);
-            serve(Seat::new(local.clone(), port.clone(), place), stream, peer);
+            serve(Seat::new(local.clone(), port.clone(), place), stream);
         }
         Err(full) => {
             let (why, message) = match full {

@@ -63,6 +63,12 @@ pub(super) fn serve(seat: Seat, stream: TcpStream, peer: SocketAddr) {
     }
 }
 
+/// Serves a connection of which everything is known already.
+pub(super) fn serve_known(seat: Seat, stream: TcpStream, client: ClientInfo) {
+    let http2 = seat.port.spec().http2;
+    tokio::task::spawn_local(plain(seat, stream, client, http2));
+}
+
 fn client(peer: SocketAddr, local: SocketAddr, tls: Option<Arc<crate::http::client::TlsInfo>>) -> ClientInfo {
     let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
     ClientInfo { peer, local, ip: peer.ip().to_canonical(), trusted: false, scheme, tls }

@@ -10,7 +10,7 @@ mod h2_stream;
 mod port;
 mod spec;
 
-pub use accept::accept;
+pub use accept::{accept, arrive};
 pub use bind::{BindError, bind};
 pub use port::{Open, Port};
 pub use spec::{Http2Settings, ListenerSpec, ListenerTimeouts};

@@ -88,6 +88,8 @@ pub struct PolicyState {
     /// Query parameters that carry a credential.
     pub(super) hidden: SmallVec<[Arc<str>; 1]>,
     pub(super) hooked: Hooked,
+    /// Step of the chain that answered.
+    pub(super) answered_by: Option<usize>,
 }
 
 /// What hooks left behind.
@@ -114,6 +116,12 @@ impl PolicyState {
         self.permits.clear();
         self.hidden.clear();
         self.hooked = Hooked::default();
+        self.answered_by = None;
+    }
+
+    /// Place in the chain of the step that answered instead of going on.
+    pub fn answered_by(&self) -> Option<usize> {
+        self.answered_by
     }
 
     /// Whether some hook was called.

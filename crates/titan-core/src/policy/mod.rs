@@ -118,7 +118,7 @@ impl Chain {
     pub fn resume(&self, cx: &mut RequestCx<'_>, step: usize, resume: Resume) -> Flow {
         match self.steps[step].resume(cx, resume.0) {
             Flow::Continue => self.steps_from(step + 1, cx),
-            done => placed(done, step),
+            done => placed(done, step, cx),
         }
     }
 
@@ -154,7 +154,7 @@ impl Chain {
         for (at, step) in self.steps.iter().enumerate().skip(from) {
             match step.request(cx) {
                 Flow::Continue => {}
-                done => return placed(done, at),
+                done => return placed(done, at, cx),
             }
         }
         Flow::Continue
@@ -162,8 +162,12 @@ impl Chain {
 }
 
 /// A step does not know its place in the chain.
-fn placed(flow: Flow, at: usize) -> Flow {
+fn placed(flow: Flow, at: usize, cx: &mut RequestCx<'_>) -> Flow {
     match flow {
+        Flow::Answer(_) => {
+            cx.state.answered_by = Some(at);
+            flow
+        }
         Flow::Wait(wait) => Flow::Wait(Waiting { step: at, ..wait }),
         Flow::Body(_, limit) => Flow::Body(at, limit),
         other => other,

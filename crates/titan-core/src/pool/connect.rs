@@ -8,6 +8,7 @@ use tokio_rustls::TlsConnector;
 
 use super::connection::{Connection, Socket};
 use crate::error::{ErrorKind, ProxyError, RetrySafety};
+use crate::rehearsal::Rehearsal;
 use crate::upstream::Endpoint;
 use crate::upstream::permits::Permit;
 
@@ -21,11 +22,17 @@ pub struct Connect {
     pub permit: Permit,
     /// The shard that asks.
     pub shard: usize,
+    /// Who plays the backends, and of which upstream this one is; `None` where they are real.
+    pub rehearsal: Option<(Arc<Rehearsal>, Arc<str>)>,
 }
 
 /// Opens it. The caller limits the time; no byte of a request was written whatever the outcome.
 pub async fn connect(ask: Connect) -> Result<Connection, ProxyError> {
     let endpoint = &ask.endpoint;
+    if let Some((rehearsal, upstream)) = &ask.rehearsal {
+        let socket = rehearsal.connect(upstream, endpoint).await.map_err(|e| refused(endpoint, &e))?;
+        return Ok(Connection { socket: Socket::Plain(socket), inbox: Vec::new(), reused: false, shard: ask.shard, permit: ask.permit });
+    }
     let socket = match TcpStream::connect(endpoint.addr).await {
         Err(first) => match endpoint.alternate {
             Some(other) => TcpStream::connect(other).await.map_err(|_| first),

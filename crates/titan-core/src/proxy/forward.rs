@@ -362,7 +362,9 @@ async fn multiplexed<D: Downstream>(
     drop(waiting);
     let opening = backend.opening();
     let connection = open(x, down, upstream, endpoint, permit).await?;
-    let h2 = upstream.protocol == Protocol::H2c || connection.socket.alpn() == Some(b"h2");
+    // Whoever plays a backend speaks its protocol without TLS.
+    let played = upstream.protocol == Protocol::H2 && local.process.rehearsal.is_some();
+    let h2 = upstream.protocol == Protocol::H2c || connection.socket.alpn() == Some(b"h2") || played;
     if !h2 {
         if upstream.protocol == Protocol::Auto {
             backend.learn(true);
@@ -402,7 +404,8 @@ async fn open<D: Downstream>(
     permit: Permit,
 ) -> Result<Connection, ProxyError> {
     let local = x.local;
-    let ask = Connect { endpoint: endpoint.clone(), tls: upstream.tls.clone(), permit, shard: local.shard };
+    let rehearsal = local.process.rehearsal.clone().map(|rehearsal| (rehearsal, upstream.name.clone()));
+    let ask = Connect { endpoint: endpoint.clone(), tls: upstream.tls.clone(), permit, shard: local.shard, rehearsal };
     let began = Instant::now();
     let deadline = after(upstream.timeouts.connect).min(x.deadline);
     // Boxed: connecting is rare and its state (a TLS handshake's above all) is large.

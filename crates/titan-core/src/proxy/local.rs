@@ -13,6 +13,7 @@ use crate::http::date::{DateCache, HttpDate};
 use crate::http::forward::IdSource;
 use crate::metrics;
 use crate::pool::Pool;
+use crate::rehearsal::Rehearsal;
 use crate::rt::clock;
 use crate::rt::timers::Timers;
 use crate::snapshot::Snapshot;
@@ -61,6 +62,8 @@ pub struct Process {
     pub auxiliary: tokio::runtime::Handle,
     /// Asks the other shards to give idle connections of an endpoint to those who wait for one. First argument: the shard that asks.
     pub spare: Box<dyn Fn(usize, &Arc<Endpoint>) + Send + Sync>,
+    /// Stands in for clients and backends; `None` where the gateway serves.
+    pub rehearsal: Option<Arc<Rehearsal>>,
 }
 
 /// Phases of requirement 46, in order.

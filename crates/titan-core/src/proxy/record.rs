@@ -3,12 +3,14 @@
 use std::net::IpAddr;
 use std::time::{Instant, SystemTime};
 
+use super::builtin;
 use super::downstream::Downstream;
 use super::exchange::Exchange;
 use crate::http::client::ClientInfo;
 use crate::http::head::HeaderId;
 use crate::metrics::access_log::Entry;
 use crate::metrics::{Done, Id};
+use crate::rehearsal::Observation;
 
 /// Status of a request whose client went away before it was answered.
 const GONE: u16 = 499;
@@ -31,6 +33,9 @@ pub(super) fn close<D: Downstream>(x: &Exchange<'_>, down: &D) {
     super::hooks::log(x, status);
     if x.kit.policy.was_hooked() {
         x.local.counts.hooked();
+    }
+    if let Some(rehearsal) = &x.local.process.rehearsal {
+        rehearsal.observe(observation(x, status));
     }
     let Some(log) = &x.snapshot.access_log else { return };
     let tls = x.client.tls.as_deref();
@@ -60,6 +65,25 @@ pub(super) fn close<D: Downstream>(x: &Exchange<'_>, down: &D) {
         user: x.kit.policy.identity().map(|identity| identity.subject()).filter(|subject| !subject.is_empty()),
         hidden: x.kit.policy.hidden(),
     });
+}
+
+/// What a test wants to know of a request.
+fn observation(x: &Exchange<'_>, status: u16) -> Observation {
+    let (snapshot, notes) = (&x.snapshot, &x.notes);
+    let route = x.route_in(snapshot);
+    let builtin = builtin::find(x, snapshot, true).is_some() || (route.is_none() && builtin::find(x, snapshot, false).is_some());
+    Observation {
+        route: route.map(|route| route.name.to_string()),
+        upstream: notes.upstream.as_ref().map(|upstream| upstream.name.to_string()),
+        client_ip: x.client.ip.to_string(),
+        request_id: String::from_utf8_lossy(&x.ids.request_id).into_owned(),
+        status,
+        stage: notes.stage,
+        tries: notes.tries,
+        policies_ran: !x.path().is_empty() && !builtin && !matches!(notes.stage, Some("misdirected" | "shutdown")),
+        answered_by: x.kit.policy.answered_by(),
+        subject: x.kit.policy.identity().map(|identity| identity.subject().to_owned()),
+    }
 }
 
 /// Trace id of the `traceparent` that was kept or begun.

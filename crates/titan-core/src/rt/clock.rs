@@ -2,7 +2,10 @@
 
 use std::cell::Cell;
 use std::pin::Pin;
-use std::sync::OnceLock;
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,9 +18,36 @@ pub fn now() -> u64 {
 }
 
 /// The origin comes first: read after the clock, one that is set in between would lie ahead of it, and the difference below zero.
-fn since(origin: &OnceLock<u64>, clock: impl Fn() -> u64) -> u64 {
-    let origin = *origin.get_or_init(|| clock() - 1);
-    clock() - origin
+fn since(origin: &AtomicU64, clock: impl Fn() -> u64) -> u64 {
+    let begun = match origin.load(Acquire) {
+        UNSET => begin(origin, clock() - 1),
+        begun => begun,
+    };
+    // An origin that was moved back beyond zero has wrapped.
+    clock().wrapping_sub(begun)
+}
+
+/// Sets the origin where nobody has; gives the one that counts.
+#[cold]
+fn begin(origin: &AtomicU64, now: u64) -> u64 {
+    origin.compare_exchange(UNSET, now, AcqRel, Acquire).map_or_else(|theirs| theirs, |_| now)
+}
+
+/// Moves the clock ahead for the whole process: what a limit or a breaker waits for is over sooner. For rehearsals; timers that run
+/// already are not woken by it.
+pub fn skip(by: Duration) {
+    now();
+    // The one value that means "unset" is passed over.
+    let _ = ORIGIN.fetch_update(Relaxed, Relaxed, |origin| match origin.wrapping_sub(millis(by)) {
+        UNSET => Some(UNSET - 1),
+        earlier => Some(earlier),
+    });
+    SKIPPED.fetch_add(millis(by) * 1_000_000, Relaxed);
+}
+
+/// Nanoseconds [skipped](skip) so far, for clocks that are not this one.
+pub fn skipped_nanos() -> u64 {
+    SKIPPED.load(Relaxed)
 }
 
 thread_local! {
@@ -68,7 +98,10 @@ fn millis(wait: Duration) -> u64 {
     u64::try_from(wait.as_millis()).unwrap_or(NEVER)
 }
 
-static ORIGIN: OnceLock<u64> = OnceLock::new();
+const UNSET: u64 = u64::MAX;
+/// The coarse clock's time at which this one was 0; goes below zero by wrapping.
+static ORIGIN: AtomicU64 = AtomicU64::new(UNSET);
+static SKIPPED: AtomicU64 = AtomicU64::new(0);
 
 #[cfg(target_os = "linux")]
 fn coarse() -> u64 {
@@ -80,7 +113,7 @@ fn coarse() -> u64 {
 
 #[cfg(not(target_os = "linux"))]
 fn coarse() -> u64 {
-    static START: OnceLock<std::time::Instant> = OnceLock::new();
+    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     START.get_or_init(std::time::Instant::now).elapsed().as_millis() as u64 + 1
 }
 
@@ -92,7 +125,7 @@ mod tests {
     fn never_goes_below_its_origin_even_when_time_passes_between_two_looks() {
         let time = Cell::new(100);
         let clock = || time.replace(time.get() + 7);
-        let origin = OnceLock::new();
+        let origin = AtomicU64::new(UNSET);
         assert_eq!(since(&origin, clock), 8);
         assert_eq!(since(&origin, clock), 15);
     }

@@ -14,6 +14,7 @@ mod legs;
 mod lifecycle;
 mod limits;
 mod policies;
+mod rehearsal;
 mod retries;
 mod secure;
 mod streaming;

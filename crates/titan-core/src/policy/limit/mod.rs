@@ -25,6 +25,7 @@ use crate::config::{Issue, raw};
 use crate::http::answer::Answer;
 use crate::http::ops::HeaderOps;
 use crate::metrics::{self, Id};
+use crate::rt::clock;
 
 /// A rate-limit policy.
 #[derive(Debug)]
@@ -343,7 +344,7 @@ fn check(place: &str, limit: &raw::Limit, cost: u64, issues: &mut Vec<Issue>) {
 /// Nanoseconds since the limiter was first used, plus an hour: a time near zero is no special case anywhere.
 fn now() -> u64 {
     static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
-    BEGIN.elapsed().as_nanos() as u64 + 3_600_000_000_000
+    BEGIN.elapsed().as_nanos() as u64 + 3_600_000_000_000 + clock::skipped_nanos()
 }
 
 fn seconds(nanoseconds: u64) -> u64 {

@@ -1,0 +1,23 @@
+/** What a person writes as the URL of a request, taken apart without changing it: how Titan normalises a path is part of what is asked. */
+
+/** A URL's parts. */
+export interface Target {
+  /** Absent for a path alone. */
+  scheme?: "http" | "https";
+  /** Host and port as written; absent for a path alone. */
+  host?: string;
+  /** Path and query as they stand on the wire. */
+  target: string;
+}
+
+/** Takes `https://host/path?query`, or a path alone, apart; `undefined` where it is neither. */
+export function parseTarget(url: string): Target | undefined {
+  const parts = /^(?:(https?):\/\/([^/?#]+))?(\/[^#]*|\?[^#]*)?(?:#.*)?$/i.exec(url);
+  if (!parts) return undefined;
+  const [, scheme, host, target = "/"] = parts;
+  return {
+    ...(scheme !== undefined && { scheme: scheme.toLowerCase() as "http" | "https" }),
+    ...(host !== undefined && { host }),
+    target: target.startsWith("?") ? `/${target}` : target,
+  };
+}
