@@ -4,6 +4,7 @@ export {
   type ConfigEnvironment,
   type ConfigExport,
   type ConfigInput,
+  type DefinedRoutes,
   defineConfig,
   formatIssues,
   type Issue,
@@ -27,7 +28,14 @@ export type {
   RouteRow,
   Status,
 } from "./gateway/types.ts";
-export { defineHook, defineHookFactory, defineRoute } from "./hooks/define.ts";
+export {
+  type DefinedRoute,
+  defineHook,
+  defineHookFactory,
+  defineRoute,
+  type RouteHandlers,
+  type TypedRoute,
+} from "./hooks/define.ts";
 export type {
   Answer,
   BodyMode,

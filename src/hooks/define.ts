@@ -89,8 +89,12 @@ export type TypedRoute<P extends string> = Omit<RouteInput, "path" | keyof Route
   path: P;
 } & RouteHandlers<P>;
 
-/** What {@link defineRoute} gives. Its upstream fits every list of upstreams: were its type a parameter, the path's would be lost. */
-export type DefinedRoute = Omit<RouteInput, "upstream" | "upstreams"> & { upstream?: never; upstreams?: never };
+/** What {@link defineRoute} gives. Its names fit every configuration: were its type a parameter, the path's would be lost. */
+export type DefinedRoute = Omit<RouteInput, "upstream" | "upstreams" | "middleware" | keyof RouteHandlers<string>> & {
+  upstream?: never;
+  upstreams?: never;
+  middleware?: never;
+};
 
 /** Whether a value was made by {@link defineHook}. */
 export function isHook(value: unknown): value is Hook & HookInput {

@@ -33,6 +33,63 @@ it("functions of a route know its path", () => {
   });
 });
 
+it("functions of a plain route know its path too, each its own", () => {
+  const config = defineConfig({
+    server: { port: 1 },
+    upstreams: [{ name: "api", backends: [{ host: "127.0.0.1", port: 3000 }] }],
+    hooks: { tenant: defineHook({ onRequest: (ctx) => ctx.json({}) }) },
+    routes: [
+      {
+        path: "/users/:id",
+        upstream: "api",
+        middleware: ["tenant"],
+        onRequest(ctx) {
+          expectTypeOf(ctx.params).toEqualTypeOf<Readonly<Record<"id", string>>>();
+          // @ts-expect-error the path has no such parameter
+          ctx.params.idd;
+        },
+        onLog: (ctx) => void expectTypeOf(ctx.params.id).toEqualTypeOf<string>(),
+      },
+      {
+        path: "/files/:folder/*rest",
+        upstream: "api",
+        onRequest: async (ctx) => ctx.respond(200, ctx.params.folder + ctx.params.rest),
+        onResponse(ctx) {
+          // @ts-expect-error a parameter of another route
+          ctx.params.id;
+        },
+      },
+      { path: "/plain", upstream: "api", headers: { "x-a": "b" } },
+      defineRoute({ path: "/c/:c", upstream: "api", onError: (ctx) => ctx.respond(404, ctx.params.c) }),
+    ],
+  });
+  expectTypeOf(config.server.port).toEqualTypeOf<1>();
+  createGateway(config);
+});
+
+it("routes made elsewhere, and configurations made by a function, are configurations", () => {
+  const many = ["a", "b"].map((name) => ({ path: `/${name}`, upstream: name }));
+  defineConfig({ routes: many });
+  defineConfig({ routes: [...many, { path: "/x/:y", onRequest: (ctx) => void ctx.params.y }] });
+  defineConfig(async ({ mode }) => ({
+    description: mode,
+    routes: [{ path: "/:id", onRequest: (ctx) => ctx.json(ctx.params.id) }],
+  }));
+  defineConfig({ extends: "titan:talos", routes: [{ path: "/", upstream: "of-the-preset" }] });
+});
+
+it("what a configuration may not say does not compile", () => {
+  const upstreams = [{ name: "api", backends: ["127.0.0.1:3000"] }] as const;
+  // @ts-expect-error no such upstream
+  defineConfig({ upstreams, routes: [{ path: "/", upstream: "apo" }] });
+  // @ts-expect-error no such key
+  defineConfig({ upstreams, routes: [{ path: "/", upstraem: "api" }] });
+  // @ts-expect-error no such key
+  defineConfig({ upstreems: [] });
+  // @ts-expect-error a hook answers or returns nothing
+  defineConfig({ routes: [{ path: "/", onRequest: () => "text" }] });
+});
+
 it("what a route may not say does not compile", () => {
   // @ts-expect-error there is no such key
   defineRoute({ path: "/a", upstraem: "api" });

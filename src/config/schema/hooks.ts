@@ -33,7 +33,7 @@ const handler = <C, R>() =>
 /** Functions of a route: a hook in place. */
 export const routeHandlers = {
   onRequest: handler<RequestContext, Awaitable<HookResult>>().doc(
-    "Called after authorisation, before the upstream; may answer. A hook in place: see `defineRoute` for its types.",
+    "Called after authorisation, before the upstream; may answer. A hook in place; `ctx.params` knows the route's path.",
   ),
   onResponse: handler<ResponseContext, Awaitable<HookResult>>().doc(
     "Called with the answer's head; may answer in its place.",
