@@ -71,7 +71,10 @@ const GRPC = {
   groups: ["grpc"],
 };
 
-/** Cases in the order they run. `target` is the ratio of CPU a request (first / second of a pair) that the project set itself. */
+/**
+ * Cases in the order they run. `targets` are ratios of CPU a request (first / second of a pair) that the project set itself, `margins` are
+ * differences in µs. `headers` go with every request, to every gateway of the case; `{token}` stands for the run's token.
+ */
 export const CASES = [
   saturation("/109", 64, false, {
     gateways: [...TRIO, "titan-aa", "nginx-aa", "nginx-full", "haproxy-full"],
@@ -131,4 +134,35 @@ export const CASES = [
   echo(),
   echo({ name: "ws echo 64 bytes × 64 at a fixed rate", rate: true, targets: {} }),
   GRPC,
+  {
+    ...saturation("/109", 64, false),
+    name: "limit + CORS + JWT on every request, http 109 × 64",
+    gateways: ["titan-policy", "titan", "nginx-limit", "nginx"],
+    pairs: [
+      ["titan-policy", "titan"],
+      ["titan-policy", "nginx-limit"],
+      ["nginx-limit", "nginx"],
+    ],
+    headers: ["Authorization: Bearer {token}", "Origin: https://app.bench.test"],
+    targets: { "titan-policy/titan": 1.15 },
+    margins: { "titan-policy/nginx-limit": 1 },
+    groups: ["variants", "policy", "short"],
+  },
+  compression("gzip level 1", ["titan-gzip-1", "nginx-gzip-1", "titan-zstd-1", "titan-br-1"], ["short"]),
+  compression("gzip level 6", ["titan-gzip-6", "nginx-gzip-6", "titan-zstd-5", "titan-br-4"]),
 ];
+
+/** The first two are compared, the others are shown beside them. What they send is shown, too: less CPU for more bytes would be no gain. */
+function compression(name, gateways, groups = []) {
+  const [titan, nginx] = gateways;
+  return {
+    ...saturation("/json", 16, false),
+    name: `compression of 16 KiB of JSON, ${name}, http × 16`,
+    gateways,
+    pairs: gateways.filter((one) => one !== nginx).map((one) => [one, nginx]),
+    headers: ["Accept-Encoding: gzip, br, zstd"],
+    targets: { [`${titan}/${nginx}`]: 1 },
+    sizes: { [`${titan}/${nginx}`]: 1 },
+    groups: ["variants", "compression", ...groups],
+  };
+}

@@ -1,5 +1,6 @@
 // The gateways under test. Each variant says in `adds` what it writes beyond the bare proxying, because headers cost.
 import { execFileSync } from "node:child_process";
+import { generateKeyPairSync, sign } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
@@ -21,6 +22,20 @@ export const VARIANTS = {
   "titan-ws-aa": { kind: "titan", websocket: true, adds: "the same again: control" },
   "titan-grpc": { kind: "titan", grpc: true, adds: "as titan" },
   "titan-grpc-aa": { kind: "titan", grpc: true, adds: "the same again: control" },
+  "titan-policy": {
+    kind: "titan",
+    policy: true,
+    adds: "as titan, with a rate limit by address, CORS and JWT (RS256, issuer and audience checked) on every request",
+  },
+  "titan-gzip-1": { kind: "titan", compression: { gzip: 1 }, adds: "as titan, gzip level 1" },
+  "titan-gzip-6": { kind: "titan", compression: { gzip: 6 }, adds: "as titan, gzip level 6 (its default)" },
+  "titan-zstd-1": { kind: "titan", compression: { zstd: 1 }, adds: "as titan, zstd level 1" },
+  "titan-zstd-5": { kind: "titan", compression: { zstd: 5 }, adds: "as titan, zstd level 5 (its default)" },
+  "titan-br-1": { kind: "titan", compression: { brotli: 1 }, adds: "as titan, br level 1" },
+  "titan-br-4": { kind: "titan", compression: { brotli: 4 }, adds: "as titan, br level 4 (its default)" },
+  "nginx-limit": { kind: "nginx", limit: true, adds: "as nginx, limit_req by address" },
+  "nginx-gzip-1": { kind: "nginx", gzip: 1, adds: "as nginx, gzip level 1 (its default)" },
+  "nginx-gzip-6": { kind: "nginx", gzip: 6, adds: "as nginx, gzip level 6" },
   nginx: { kind: "nginx", adds: "Host, X-Forwarded-For" },
   "nginx-aa": { kind: "nginx", adds: "the same again: control" },
   "nginx-full": {
@@ -88,9 +103,32 @@ export function certificate(dir) {
   return { cert, key };
 }
 
+/** An RSA key as PEM and a token that it signed, with the claims that a provider puts into one. */
+export function identity(dir) {
+  const { publicKey, privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+  const jwtKey = path.join(dir, "jwt.pem");
+  writeFileSync(jwtKey, publicKey.export({ type: "spki", format: "pem" }));
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const now = Math.floor(Date.now() / 1000);
+  const claims = {
+    iss: "https://idp.bench.test",
+    aud: ["api", "account"],
+    sub: "6f1f0a52-0d1f-4c39-9a35-1f2f0f0b7a11",
+    iat: now,
+    exp: now + 86_400,
+    jti: "b8a9c1f0-55b8-4a0c-8f3e-5c5d8f1f9f10",
+    azp: "web",
+    scope: "openid profile email read:users write:users",
+    realm_access: { roles: ["user", "editor"] },
+    email: "ada@example.com",
+  };
+  const head = `${part({ alg: "RS256", typ: "JWT", kid: "k1" })}.${part(claims)}`;
+  return { jwtKey, token: `${head}.${sign("sha256", Buffer.from(head), privateKey).toString("base64url")}` };
+}
+
 /**
- * Starts a variant; resolves when it answers. `context` = { dir, origin, grpcOrigin, cert, key, form }, and for the reliability scenarios
- * { backendConnections, memoryLimit }.
+ * Starts a variant; resolves when it answers. `context` = { dir, origin, grpcOrigin, cert, key, jwtKey, token, form }, and for the reliability
+ * scenarios { backendConnections, memoryLimit }.
  */
 export async function startGateway(name, context) {
   const variant = VARIANTS[name];
@@ -107,8 +145,13 @@ export async function startGateway(name, context) {
   child.stdout.resume();
   if (context.memoryLimit) limitMemory(child.pid, context.memoryLimit);
   const route = variant.routes ? `/r${variant.routes / 2}` : "";
-  const ready = await untilServing(child, ports.http, `${route}/109`, from);
+  const ready = await untilServing(child, ports.http, `${route}/109`, from, authorization(context));
   return { name, dir, child, ports, ready, prefix: route };
+}
+
+/** What a request carries where a gateway asks for a token. */
+function authorization({ token }) {
+  return token ? [`Authorization: Bearer ${token}`] : [];
 }
 
 /** A memory cgroup (v1) of its own, removed by the system's own rules once it is empty. */
@@ -133,11 +176,15 @@ function titan({
   grpcOrigin,
   websocket = false,
   grpc = false,
+  policy = false,
+  compression,
+  jwtKey,
   backendConnections = 20_000,
 }) {
   const patterns = routes ? Array.from({ length: routes }, (_, index) => `/r${index}/*`) : ["/*"];
   const file = path.join(dir, "config.json");
   if (form === "native") {
+    if (policy || compression) throw new Error("policies are measured with the product: --titan cli");
     const listener = (name, port, tls) => ({
       name,
       address: "127.0.0.1",
@@ -201,10 +248,14 @@ function titan({
       ...(grpc ? [{ name: "grpc", protocol: "h2c", backends: [{ host: "127.0.0.1", port: grpcOrigin }] }] : []),
     ],
     routes: [
-      ...patterns.map((pattern) => ({ path: pattern, upstream: "origin" })),
+      ...patterns.map((pattern) => ({ path: pattern, upstream: "origin", auth_required: policy })),
       ...(websocket ? [{ path: "/ws", upstream: "origin", websocket: WEBSOCKET }] : []),
       ...(grpc ? [{ path: "/grpc/*", upstream: "grpc" }] : []),
     ],
+    ...(policy && policies(jwtKey)),
+    ...(compression && {
+      compression: { algorithms: Object.keys(compression), levels: compression, content_types: ["application/json"] },
+    }),
     logging: { level: "error", log_requests: log, ...(log && { output: path.join(dir, "access.log") }) },
     metrics: { enabled: true, port: ports.admin },
   };
@@ -214,6 +265,19 @@ function titan({
 
 /** The limits on frames stay on; one connection sends more than the default of 1,000 a second here. */
 const WEBSOCKET = { max_frames_per_second: 1_000_000 };
+
+/** Every request is limited, gets CORS headers and is authenticated; the limit is one that no request meets. */
+function policies(jwtKey) {
+  return {
+    rate_limit: { requests_per_second: 1_000_000, burst: 1_000_000, key: "client_ip" },
+    cors: { allowed_origins: ["https://app.bench.test"], allow_credentials: true },
+    jwt: {
+      keys: [{ algorithm: "RS256", key_id: "k1", public_key_path: jwtKey }],
+      allowed_issuers: ["https://idp.bench.test"],
+      allowed_audiences: ["api"],
+    },
+  };
+}
 
 const LOG_FIELDS = [
   "time",
@@ -248,12 +312,19 @@ function nginx({
   log = false,
   websocket = false,
   grpc = false,
+  limit = false,
+  gzip = 0,
   backendConnections = 0,
 }) {
   const upgrade = `location = /ws { proxy_pass http://origin; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
       proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; proxy_read_timeout 300s; }`;
   const calls =
     "location /grpc/ { grpc_pass grpc://grpc; grpc_set_header X-Forwarded-For $proxy_add_x_forwarded_for; }";
+  const zone = limit ? "limit_req_zone $binary_remote_addr zone=z:10m rate=1000000r/s;" : "";
+  const limited = limit ? "limit_req zone=z burst=1000000 nodelay;" : "";
+  const compressed = gzip
+    ? `gzip on; gzip_comp_level ${gzip}; gzip_min_length 1024; gzip_types application/json; gzip_proxied any; gzip_vary on;`
+    : "";
   const headers = full
     ? `proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $host; proxy_set_header X-Request-Id $request_id;
        proxy_set_header traceparent "00-$request_id-00f067aa0ba902b7-01"; proxy_set_header Via "1.1 nginx"; add_header Via "1.1 nginx"; add_header X-Request-Id $request_id;`
@@ -263,7 +334,7 @@ worker_processes 1; worker_rlimit_nofile 20000; daemon off; pid ${dir}/pid; erro
 events { worker_connections 18000; use epoll; }
 http {
   access_log ${log ? `${dir}/access.log combined buffer=64k flush=1s` : "off"};
-  sendfile on; tcp_nodelay on; keepalive_timeout 300s; keepalive_requests 1000000000; client_max_body_size 1g; server_tokens off;
+  sendfile on; tcp_nodelay on; keepalive_timeout 300s; keepalive_requests 1000000000; client_max_body_size 1g; server_tokens off; ${zone} ${compressed}
   client_body_temp_path ${dir}/b; proxy_temp_path ${dir}/p; fastcgi_temp_path ${dir}/f; uwsgi_temp_path ${dir}/u; scgi_temp_path ${dir}/s;
   proxy_http_version 1.1; proxy_buffering on; proxy_buffer_size 32k; proxy_buffers 16 64k; proxy_busy_buffers_size 256k; proxy_max_temp_file_size 0;
   ssl_certificate ${cert}; ssl_certificate_key ${key}; ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache shared:s:10m; ssl_buffer_size 16k;
@@ -275,7 +346,7 @@ http {
     ${websocket ? upgrade : ""} ${grpc ? calls : ""}
     location / {
       proxy_pass http://origin; proxy_set_header Connection ""; proxy_set_header Host $host;
-      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; ${headers}
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; ${headers} ${limited}
     }
   }
 }`;

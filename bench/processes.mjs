@@ -87,7 +87,7 @@ export function freePort() {
 }
 
 /** One GET over a raw socket; resolves with the status code, rejects when there is no answer. */
-export function probe(port, path = "/109", timeout = 1000) {
+export function probe(port, path = "/109", timeout = 1000, headers = []) {
   return new Promise((resolve, reject) => {
     const socket = net.connect(port, "127.0.0.1");
     let text = "";
@@ -97,7 +97,8 @@ export function probe(port, path = "/109", timeout = 1000) {
     };
     socket.setTimeout(timeout, () => fail(new Error("timeout")));
     socket.on("error", fail);
-    socket.on("connect", () => socket.write(`GET ${path} HTTP/1.1\r\nHost: bench.test\r\nConnection: close\r\n\r\n`));
+    const head = [`GET ${path} HTTP/1.1`, "Host: bench.test", "Connection: close", ...headers];
+    socket.on("connect", () => socket.write(`${head.join("\r\n")}\r\n\r\n`));
     socket.on("data", (data) => {
       text += data.toString("latin1");
       const status = /^HTTP\/1\.1 (\d{3})/.exec(text);
@@ -110,12 +111,12 @@ export function probe(port, path = "/109", timeout = 1000) {
 }
 
 /** Waits until the port answers 200; resolves with the milliseconds since `from`. */
-export async function untilServing(child, port, path, from = performance.now(), limit = 20_000) {
+export async function untilServing(child, port, path, from = performance.now(), headers = [], limit = 20_000) {
   let last = "";
   while (performance.now() - from < limit) {
     if (child.exitCode !== null) throw new Error(`gateway ended with ${child.exitCode}: ${child.errors}`);
     try {
-      const status = await probe(port, path);
+      const status = await probe(port, path, 1000, headers);
       if (status === 200) return performance.now() - from;
       last = `status ${status}`;
     } catch (error) {

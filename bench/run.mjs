@@ -6,11 +6,11 @@ import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { CASES } from "./cases.mjs";
-import { certificate, missing, startGateway, titanForm, VARIANTS } from "./gateways.mjs";
+import { certificate, identity, missing, startGateway, titanForm, VARIANTS } from "./gateways.mjs";
 import { h2load } from "./h2load.mjs";
 import { memory, tunnels } from "./memory.mjs";
 import { CORES, firstJson, runJson, start, stop, stopAll } from "./processes.mjs";
-import { ratios, summary } from "./statistics.mjs";
+import { differences, ratios, summary } from "./statistics.mjs";
 
 const ROOT = path.resolve(import.meta.dirname, "..");
 const { values: options } = parseArgs({
@@ -57,7 +57,7 @@ async function main() {
   if (chosen.some(({ driver }) => driver === "h2load")) needs("h2load");
   const dir = mkdtempSync(path.join(os.tmpdir(), "titan-bench-"));
   try {
-    const context = { dir, form: titanForm(options.titan), ...certificate(dir) };
+    const context = { dir, form: titanForm(options.titan), ...certificate(dir), ...identity(dir) };
     const origin = start(CORES.load, [load, "origin", "--listen", "127.0.0.1:0"]);
     context.origin = (await firstJson(origin)).port;
     const calls = start(CORES.load, [load, "grpc-origin", "--listen", "127.0.0.1:0"]);
@@ -108,7 +108,7 @@ async function measure(one, context, load) {
     for (let round = 0; round < Number(options.rounds); round++) {
       const samples = {};
       for (const gateway of rotate(running, round)) {
-        samples[gateway.name] = await sample(gateway, one, load);
+        samples[gateway.name] = await sample(gateway, one, context, load);
       }
       rounds.push(samples);
     }
@@ -123,7 +123,7 @@ function rotate(list, by) {
   return by % 2 ? turned.reverse() : turned;
 }
 
-async function sample(gateway, one, load) {
+async function sample(gateway, one, { token }, load) {
   if (one.driver === "h2load") return h2load(gateway, one, load, Number(options.requests));
   const port = one.tls ? gateway.ports.https : gateway.ports.http;
   const argv = [
@@ -142,6 +142,7 @@ async function sample(gateway, one, load) {
     "--pid",
     String(gateway.child.pid),
   ];
+  for (const header of one.headers ?? []) argv.push("--header", header.replace("{token}", token));
   if (one.tls) argv.push("--tls", "bench.test");
   if (one.websocket) argv.push("--websocket", String(one.websocket));
   if (one.rate) argv.push("--rate", options.rate);
@@ -166,13 +167,14 @@ function report(one, rounds) {
       cpu_us: figure((sample) => sample.gateway_cpu_us),
       rps: figure((sample) => sample.rps),
       cores: figure((sample) => sample.gateway_cores),
+      ...(one.sizes && { bytes: figure(bytesEach) }),
     };
     for (const name of latencies) figures[`${name}_us`] = figure((sample) => sample.latency_us[name]);
     gateways[name] = figures;
     say(
       `  ${name.padEnd(13)} ${figures.cpu_us.median.toFixed(2).padStart(9)} µs CPU  ${figures.rps.median.toFixed(0).padStart(7)} /s` +
         latencies.map((name) => `  ${name.replace("999", "99.9")} ${micros(figures[`${name}_us`].median)}`).join("") +
-        `  core ${(figures.cores.median * 100).toFixed(0).padStart(3)} %`,
+        `  core ${(figures.cores.median * 100).toFixed(0).padStart(3)} %${one.sizes ? `  ${figures.bytes.median.toFixed(0)} bytes` : ""}`,
     );
   }
   const compared = {};
@@ -181,9 +183,27 @@ function report(one, rounds) {
     const cpu = ratios(rounds, pair, (sample) => sample.gateway_cpu_us);
     const latency = latencies.includes("p99") ? "p99" : "mean";
     const slower = ratios(rounds, pair, (sample) => sample.latency_us[latency]);
-    const target = one.targets?.[name];
-    compared[name] = { cpu, [latency]: slower, ...(target && { target, met: cpu.median <= target }) };
-    const verdict = target ? `  target ≤ ${target.toFixed(2)}: ${cpu.median <= target ? "met" : "MISSED"}` : "";
+    const more = differences(rounds, pair, (sample) => sample.gateway_cpu_us);
+    const size = one.sizes && ratios(rounds, pair, bytesEach);
+    const wanted = [
+      [one.targets?.[name], cpu.median, "target ≤ ", ""],
+      [one.margins?.[name], more.median, "target ≤ + ", " µs"],
+      [one.sizes?.[name], size?.median, "bytes ≤ ", ""],
+    ].filter(([limit]) => limit !== undefined);
+    const target = one.targets?.[name] ?? one.margins?.[name];
+    compared[name] = {
+      cpu,
+      more,
+      [latency]: slower,
+      ...(size && { size }),
+      ...(target && { target, met: wanted.every(([limit, is]) => is <= limit) }),
+    };
+    const verdict = wanted
+      .map(
+        ([limit, is, word, unit]) =>
+          `  ${word}${limit.toFixed(2)}${unit}: ${is <= limit ? "met" : "MISSED"} (${is.toFixed(2)})`,
+      )
+      .join("");
     say(
       `  ${name.padEnd(24)} CPU × ${cpu.median.toFixed(3)} [${cpu.q1.toFixed(3)}–${cpu.q3.toFixed(3)}; ${cpu.min.toFixed(2)}–${cpu.max.toFixed(2)}]` +
         `  ${latency} × ${slower.median.toFixed(2)}${verdict}`,
@@ -201,6 +221,11 @@ function report(one, rounds) {
     ratios: compared,
     rounds,
   };
+}
+
+/** Bytes of a whole answer, head and framing with it. */
+function bytesEach(sample) {
+  return sample.bytes / (sample.ok + Object.values(sample.statuses).reduce((sum, count) => sum + count, 0));
 }
 
 function micros(value) {

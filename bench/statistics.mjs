@@ -23,10 +23,19 @@ export function summary(values) {
 }
 
 /** `rounds` = [{ gateway: sample }]; ratio of `pick` between two gateways of each round. */
-export function ratios(rounds, [first, second], pick) {
+export function ratios(rounds, pair, pick) {
+  return compared(rounds, pair, (first, second) => pick(first) / pick(second));
+}
+
+/** As {@link ratios}, the first less the second. */
+export function differences(rounds, pair, pick) {
+  return compared(rounds, pair, (first, second) => pick(first) - pick(second));
+}
+
+function compared(rounds, [first, second], compare) {
   const values = rounds
     .filter((round) => round[first] && round[second])
-    .map((round) => pick(round[first]) / pick(round[second]))
+    .map((round) => compare(round[first], round[second]))
     .filter(Number.isFinite);
   return summary(values);
 }

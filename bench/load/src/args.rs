@@ -93,10 +93,11 @@ impl Args {
 
     /// The request that every connection sends, whole.
     pub fn request(&self) -> Vec<u8> {
-        let mut text = format!(
-            "{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: titan-load\r\nAccept: */*\r\nAccept-Encoding: gzip\r\n",
-            self.method, self.path, self.host
-        );
+        let mut text =
+            format!("{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: titan-load\r\nAccept: */*\r\n", self.method, self.path, self.host);
+        if !self.headers.iter().any(|header| header.to_ascii_lowercase().starts_with("accept-encoding:")) {
+            text.push_str("Accept-Encoding: gzip\r\n");
+        }
         if self.websocket.is_some() {
             text.push_str(websocket::HANDSHAKE);
         }

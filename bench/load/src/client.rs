@@ -47,7 +47,6 @@ pub struct Client {
     /// Part of a head.
     head: Vec<u8>,
     answer: Option<wire::Answer>,
-    left: u64,
     /// Request bytes not yet taken by the socket: offset into the shared request.
     unsent: Option<usize>,
     connected: bool,
@@ -68,7 +67,7 @@ impl Client {
             None => None,
         };
         let (state, head) = (State::Opening, Vec::new());
-        Ok(Self { stream, tls, state, upgraded: false, head, answer: None, left: 0, unsent: None, connected: false })
+        Ok(Self { stream, tls, state, upgraded: false, head, answer: None, unsent: None, connected: false })
     }
 
     /// Sends the request; `since` is when it was due.
@@ -190,7 +189,9 @@ impl Client {
                 &joined
             };
             let found = if self.upgraded {
-                websocket::echo_head(bytes).map(|found| found.map(|(end, length)| (end, wire::Answer { status: 200, length, keep: true })))
+                websocket::echo_head(bytes).map(|found| {
+                    found.map(|(end, length)| (end, wire::Answer { status: 200, body: wire::Body::Length(length), keep: true }))
+                })
             } else {
                 wire::head_end(bytes, 0).map(|end| wire::answer(&bytes[..end]).map(|answer| (end, answer)).ok_or(())).transpose()
             };
@@ -202,16 +203,15 @@ impl Client {
                 }
                 Err(()) => return Progress::Failed("malformed"),
             };
-            self.left = answer.length;
             self.answer = Some(answer);
             data = &data[data.len() - (bytes.len() - end).min(data.len())..];
         }
-        if data.len() as u64 > self.left {
-            return Progress::Failed("too long");
-        }
-        self.left -= data.len() as u64;
-        if self.left > 0 {
-            return Progress::Nothing;
+        let Some(answer) = &mut self.answer else { return Progress::Nothing };
+        match answer.body.take(data) {
+            None => return Progress::Failed("malformed"),
+            Some((count, true)) if count < data.len() => return Progress::Failed("too long"),
+            Some((_, false)) => return Progress::Nothing,
+            Some((_, true)) => {}
         }
         self.state = State::Idle;
         match self.answer.take() {

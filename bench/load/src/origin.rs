@@ -1,5 +1,6 @@
 //! Origin: prepared answers by path. `/109` is an answer of 109 bytes in all, `/16k`, `/256k`, `/4m` are bodies of that size, `/size/N` of
-//! any; `?delay=MS` answers later. Request bodies with a Content-Length are read and dropped. A connection that asks to be a WebSocket echoes messages.
+//! any, `/json` one of 16 KiB that compresses like an API's answers; `?delay=MS` answers later. Request bodies with a Content-Length are
+//! read and dropped. A connection that asks to be a WebSocket echoes messages.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -241,10 +242,62 @@ fn flush(peer: &mut Peer) -> bool {
     true
 }
 
+/// Length of `/json`.
+const JSON: usize = 16 << 10;
+
+/// Records as a list endpoint answers them: the same names again and again, values that differ. The same bytes in every run.
+fn records() -> Vec<u8> {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let names = ["ada", "grace", "linus", "margaret", "dennis", "barbara", "ken", "radia"];
+    let mut text = String::from("[");
+    loop {
+        let n = next();
+        let (first, last) = (names[(n >> 8) as usize % 8], names[(n >> 16) as usize % 8]);
+        let record = format!(
+            "{{\"id\":\"{:016x}\",\"name\":\"{first} {last}\",\"email\":\"{first}.{last}{}@example.com\",\"active\":{},\
+             \"balance\":{}.{:02},\"created_at\":\"20{:02}-{:02}-{:02}T{:02}:{:02}:{:02}Z\",\"roles\":[\"reader\",\"{}\"]}}",
+            next(),
+            n % 1000,
+            n & 1 == 0,
+            next() % 100_000,
+            n % 100,
+            10 + n % 16,
+            1 + (n >> 3) % 12,
+            1 + (n >> 5) % 28,
+            (n >> 7) % 24,
+            (n >> 9) % 60,
+            (n >> 11) % 60,
+            if n & 2 == 0 { "writer" } else { "admin" }
+        );
+        if text.len() + record.len() + 2 > JSON {
+            break;
+        }
+        if text.len() > 1 {
+            text.push(',');
+        }
+        text.push_str(&record);
+    }
+    text.push(']');
+    let mut bytes = text.into_bytes();
+    bytes.resize(JSON, b' ');
+    bytes
+}
+
 fn prepare(target: &[u8]) -> Prepared {
     let text = String::from_utf8_lossy(target);
     let (path, query) = text.split_once('?').unwrap_or((&text, ""));
     let delay = query.strip_prefix("delay=").and_then(|value| value.parse().ok()).unwrap_or(0);
+    if path.ends_with("/json") {
+        let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {JSON}\r\n\r\n").into_bytes();
+        answer.extend(records());
+        return (answer.into(), Duration::from_millis(delay));
+    }
     let length = match path.rsplit('/').next().unwrap_or("") {
         "109" => 44,
         "16k" => 16 << 10,
@@ -266,5 +319,13 @@ mod tests {
         assert_eq!(prepare(b"/109").0.len(), 109);
         assert!(prepare(b"/api/4m").0.len() > 4 << 20);
         assert_eq!(prepare(b"/size/10?delay=20").1, Duration::from_millis(20));
+    }
+
+    #[test]
+    fn the_json_answer_is_json_of_its_announced_length() {
+        let body = records();
+        assert_eq!(body.len(), JSON);
+        let parsed: Vec<serde_json::Value> = serde_json::from_slice(&body).unwrap();
+        assert!(parsed.len() > 50, "{}", parsed.len());
     }
 }

@@ -1,11 +1,12 @@
-//! Compression of answers: whether, with what, and the streaming encoder.
+//! Compression of answers: whether, and with what.
 
-use std::io::{self, Write};
+use std::io;
 
 use crate::config::raw;
 use crate::http::head::{HeaderId, Method, RequestHead, ResponseHead};
 use crate::http::ops::HeaderOps;
 
+pub use super::encoder::Encoder;
 pub use crate::config::raw::Coding;
 
 /// Text formats that gain from compression; everything else on the web is compressed already or is not known to gain.
@@ -24,9 +25,6 @@ const DEFAULT_TYPES: &[&str] = &[
     "font/ttf",
     "font/otf",
 ];
-
-/// Windows are bounded so that a thousand streams at once stay affordable: 2^18 = 256 KiB for zstd and brotli.
-const WINDOW_LOG: u32 = 18;
 
 /// A compiled compression policy.
 #[derive(Debug)]
@@ -160,21 +158,13 @@ impl Compression {
         }
     }
 
-    /// An encoder at the configured level.
-    pub fn encoder(&self, coding: Coding) -> io::Result<Encoder> {
-        Ok(Encoder(match coding {
-            Coding::Gzip => {
-                Inner::Gzip(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(self.config.gzip_level.clamp(1, 9))))
-            }
-            Coding::Br => {
-                Inner::Brotli(Some(Box::new(brotli::CompressorWriter::new(Vec::new(), 4096, self.config.brotli_level.min(11), WINDOW_LOG))))
-            }
-            Coding::Zstd => {
-                let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), self.config.zstd_level.clamp(1, 19))?;
-                encoder.window_log(WINDOW_LOG)?;
-                Inner::Zstd(Box::new(encoder))
-            }
-        }))
+    /// An encoder at the configured level. `length` is the body's exact length where it is known.
+    pub fn encoder(&self, coding: Coding, length: Option<u64>) -> io::Result<Encoder> {
+        Ok(match coding {
+            Coding::Gzip => Encoder::gzip(self.config.gzip_level),
+            Coding::Br => Encoder::brotli(self.config.brotli_level),
+            Coding::Zstd => Encoder::zstd(self.config.zstd_level, length)?,
+        })
     }
 }
 
@@ -222,75 +212,8 @@ fn parse_weight(text: &[u8]) -> u16 {
     }
 }
 
-/// A streaming encoder.
-pub struct Encoder(Inner);
-
-enum Inner {
-    Gzip(flate2::write::GzEncoder<Vec<u8>>),
-    Brotli(Option<Box<brotli::CompressorWriter<Vec<u8>>>>),
-    Zstd(Box<zstd::stream::write::Encoder<'static, Vec<u8>>>),
-}
-
-impl Encoder {
-    /// Takes bytes in; whatever comes out is appended to `out`, which may be nothing yet.
-    pub fn write(&mut self, data: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
-        self.with(out, |w| w.write_all(data))
-    }
-
-    /// Brings everything taken in so far out, so that a reader is never kept waiting (server-sent events). Costs some ratio: call it when
-    /// the source has nothing more for now, not after each piece.
-    pub fn flush(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
-        self.with(out, |w| w.flush())
-    }
-
-    /// Ends the stream. Nothing may be written after it.
-    pub fn finish(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
-        match &mut self.0 {
-            Inner::Gzip(encoder) => {
-                encoder.try_finish()?;
-                out.append(encoder.get_mut());
-            }
-            Inner::Zstd(encoder) => {
-                encoder.do_finish()?;
-                out.append(encoder.get_mut());
-            }
-            Inner::Brotli(encoder) => {
-                if let Some(encoder) = encoder.take() {
-                    out.append(&mut encoder.into_inner());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Lends `out` to the encoder as its sink for one call, so that output is not copied twice.
-    fn with(&mut self, out: &mut Vec<u8>, run: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-        fn lend<W: Write>(
-            writer: &mut W,
-            sink: fn(&mut W) -> &mut Vec<u8>,
-            out: &mut Vec<u8>,
-            run: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-        ) -> io::Result<()> {
-            // What a constructor or an earlier call left inside comes first.
-            out.append(sink(writer));
-            std::mem::swap(sink(writer), out);
-            let result = run(writer);
-            std::mem::swap(sink(writer), out);
-            result
-        }
-        match &mut self.0 {
-            Inner::Gzip(encoder) => lend(encoder, flate2::write::GzEncoder::get_mut, out, run),
-            Inner::Zstd(encoder) => lend(encoder.as_mut(), |e| e.get_mut(), out, run),
-            Inner::Brotli(Some(encoder)) => lend(encoder.as_mut(), |e| e.get_mut(), out, run),
-            Inner::Brotli(None) => Err(io::Error::other("the stream has ended")),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use super::*;
     use crate::http::h1::parse;
 
@@ -367,49 +290,5 @@ mod tests {
         let mut none = HeaderOps::default();
         policy.edit_head(Decision::Skip, &answer, &mut none);
         assert!(none.is_empty());
-    }
-
-    fn decode(coding: Coding, data: &[u8]) -> Vec<u8> {
-        let mut out = Vec::new();
-        match coding {
-            Coding::Gzip => flate2::read::GzDecoder::new(data).read_to_end(&mut out).unwrap(),
-            Coding::Br => brotli::Decompressor::new(data, 4096).read_to_end(&mut out).unwrap(),
-            Coding::Zstd => zstd::stream::read::Decoder::new(data).unwrap().read_to_end(&mut out).unwrap(),
-        };
-        out
-    }
-
-    #[test]
-    fn every_coding_streams_flushes_and_ends() {
-        let policy = Compression::new(&raw::Compression::default());
-        let text: Vec<u8> = (0..20_000u32).flat_map(|n| format!("line {}\n", n % 97).into_bytes()).collect();
-        for coding in [Coding::Gzip, Coding::Br, Coding::Zstd] {
-            let mut encoder = policy.encoder(coding).unwrap();
-            let mut out = b"kept".to_vec();
-            for piece in text.chunks(1000) {
-                encoder.write(piece, &mut out).unwrap();
-            }
-            encoder.finish(&mut out).unwrap();
-            assert_eq!(&out[..4], b"kept");
-            assert!(out.len() < text.len() / 10, "{coding:?} {}", out.len());
-            assert_eq!(decode(coding, &out[4..]), text, "{coding:?}");
-
-            // After a flush a decoder sees everything written so far, though the stream goes on.
-            let mut encoder = policy.encoder(coding).unwrap();
-            let mut out = Vec::new();
-            encoder.write(b"data: 1\n\n", &mut out).unwrap();
-            encoder.flush(&mut out).unwrap();
-            let mut seen = [0; 9];
-            match coding {
-                Coding::Gzip => flate2::read::GzDecoder::new(&out[..]).read_exact(&mut seen).unwrap(),
-                Coding::Br => brotli::Decompressor::new(&out[..], 4096).read_exact(&mut seen).unwrap(),
-                Coding::Zstd => zstd::stream::read::Decoder::new(&out[..]).unwrap().read_exact(&mut seen).unwrap(),
-            }
-            assert_eq!(&seen, b"data: 1\n\n", "{coding:?}");
-            let mut rest = Vec::new();
-            encoder.write(b"data: 2\n\n", &mut rest).unwrap();
-            encoder.finish(&mut rest).unwrap();
-            assert_eq!(decode(coding, &[out, rest].concat()), b"data: 1\n\ndata: 2\n\n", "{coding:?}");
-        }
     }
 }

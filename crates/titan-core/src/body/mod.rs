@@ -1,9 +1,10 @@
 //! What happens to a body on its way. A route with none of it passes bytes untouched.
 //!
 //! The proxy asks [`Compression::decide`](compress::Compression::decide) once the answer's head is known and streams the body through a
-//! [`compress::Encoder`]; [`json::JsonRules`] need the whole document, so that body is held within their limit.
+//! [`encoder::Encoder`]; [`json::JsonRules`] need the whole document, so that body is held within their limit.
 
 pub mod compress;
+pub mod encoder;
 pub mod json;
 
 use std::sync::Arc;

@@ -108,8 +108,9 @@ pub async fn change_answer<D: Downstream>(
     {
         body = change_json(x, down, json, leg, transfer, upstream).await?;
     }
+    let length = if let BodyKind::Length(n) = body { Some(n) } else { None };
     let Decision::Compress(coding) = decide(x, plan, body) else { return Ok(body) };
-    let encoder = plan.compression.as_ref().expect("it decided").encoder(coding);
+    let encoder = plan.compression.as_ref().expect("it decided").encoder(coding, length);
     let encoder = encoder.map_err(|error| ProxyError::gateway(ErrorKind::Internal, format!("compression could not begin: {error}")))?;
     transfer.encode(encoder);
     Ok(BodyKind::Chunked)
