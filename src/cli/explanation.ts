@@ -11,6 +11,9 @@ export function describeStatus(status: RunningStatus): string {
   if (status.file) lines.push(`configuration  ${status.file}`);
   if (status.admin) lines.push(`admin          http://${status.admin.address}:${status.admin.port}`);
   lines.push(`up for         ${duration(status.uptime_ms)}, ${status.workers} workers, ${status.routes} routes`);
+  if (status.snapshots > 1) {
+    lines.push(`held           ${status.snapshots - 1} earlier configurations, by requests that began under them`);
+  }
   const listeners = status.listeners.map(({ name, address, connections }) => [name, address, String(connections)]);
   lines.push("", table(["LISTENER", "ADDRESS", "CONNECTIONS"], listeners));
   const shards = status.shards.map(({ shard, connections }) => [String(shard), String(connections)]);

@@ -47,6 +47,8 @@ export interface GatewayEvents {
 export interface Status {
   phase: string;
   generation: number;
+  /** Configurations in memory: the one that is served, and those of requests that began under an earlier one. */
+  snapshots: number;
   uptime_ms: number;
   workers: number;
   routes: number;

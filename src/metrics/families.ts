@@ -377,6 +377,12 @@ export const FAMILIES: readonly Family[] = [
     samples: ({ gauges }) => [{ labels: {}, value: gauges.generation }],
   },
   {
+    name: "titan_config_snapshots",
+    type: "gauge",
+    help: "Configurations in memory: the one that is served, and those of requests that began under an earlier one.",
+    samples: ({ gauges }) => [{ labels: {}, value: gauges.snapshots }],
+  },
+  {
     name: "titan_draining",
     type: "gauge",
     help: "1 while Titan drains.",

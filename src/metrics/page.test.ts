@@ -42,6 +42,7 @@ const scrape: Scrape = {
   access_log: { written: 1 },
   gauges: {
     generation: 3,
+    snapshots: 2,
     draining: false,
     listeners: [{ listener: "http", open: 1 }],
     backends: [
@@ -110,6 +111,7 @@ test("the data plane's snapshot becomes Prometheus text", async () => {
     'titan_circuit_breaker_state{backend="127.0.0.1:1",upstream="api"} 1',
     'titan_pool_connections{upstream="api",backend="127.0.0.1:1",state="active"} 1',
     "titan_config_generation 3",
+    "titan_config_snapshots 2",
   ]) {
     expect(body.split("\n")).toContain(line);
   }

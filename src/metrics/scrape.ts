@@ -37,6 +37,7 @@ export interface Scrape {
   access_log: Record<string, number>;
   gauges: {
     generation: number;
+    snapshots: number;
     draining: boolean;
     listeners: { listener: string; open: number }[];
     backends: {

@@ -19,7 +19,7 @@ use crate::policy;
 use crate::proxy::{Lifecycle, Phase, Process, TunnelCounts};
 use crate::rehearsal::{self, Arrived, Rehearsal};
 use crate::shard::{self, ListenerKey, Mail, Mailbox, Opening, Plan, Publication};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Census, Snapshot};
 use crate::tls::Store;
 use crate::upstream::change::{Change, ChangeSink};
 use crate::upstream::supervisor::Supervisor;
@@ -125,6 +125,7 @@ impl Gateway {
             },
             tls,
             metrics,
+            census: Census::default(),
         };
         let snapshot = Arc::new(compile::compile(&config, None, &services)?);
         let mut inherited = host.inherited;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -24,8 +25,8 @@ pub struct Snapshot {
     pub listeners: Vec<Arc<ListenerSpec>>,
     /// From a request to an index into `routes`.
     pub router: Router,
-    /// Compiled routes.
-    pub routes: Vec<Route>,
+    /// Compiled routes: a stream holds its own, not the snapshot.
+    pub routes: Vec<Arc<Route>>,
     /// Upstreams; an unchanged one is the same `Arc` as in the snapshot before, with its endpoints, health and pools.
     pub upstreams: Vec<Arc<Upstream>>,
     /// Policies of Titan's own answers where no route matched.
@@ -46,6 +47,35 @@ pub struct Snapshot {
     pub shutdown_delay: Duration,
     /// Time given to requests in flight once draining.
     pub shutdown_timeout: Duration,
+    /// Counts it among those in memory.
+    pub alive: Alive,
+}
+
+/// How many snapshots are in memory: the one that is served, and those of requests that began under earlier ones.
+#[derive(Debug, Clone, Default)]
+pub struct Census(Arc<AtomicUsize>);
+
+impl Census {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// One more, until what this gives is dropped.
+    pub fn enter(&self) -> Alive {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Alive(self.0.clone())
+    }
+}
+
+/// A place in a [`Census`].
+#[derive(Debug)]
+pub struct Alive(Arc<AtomicUsize>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Built-in endpoints. Paths under `/_` win over routes; the others lose to a configured route.

@@ -13,7 +13,7 @@ use crate::http::forward::Forwarding;
 use crate::metrics::Registry;
 use crate::metrics::access_log::AccessLog;
 use crate::policy;
-use crate::snapshot::{Builtin, Critical, Health, Snapshot};
+use crate::snapshot::{Builtin, Census, Critical, Health, Snapshot};
 use crate::tls::Store;
 use crate::upstream::settings::DnsSettings;
 
@@ -30,13 +30,15 @@ pub struct Services {
     pub tls: Arc<Store>,
     /// Series of metrics.
     pub metrics: Arc<Registry>,
+    /// Snapshots in memory.
+    pub census: Census,
 }
 
 impl Services {
     /// Services of a process that serves nothing (`titan check`, `titan explain`).
     pub fn detached() -> Self {
         let policy = policy::Services::default();
-        Self { tls: policy.tls.clone(), metrics: policy.metrics.clone(), policy }
+        Self { tls: policy.tls.clone(), metrics: policy.metrics.clone(), policy, census: Census::default() }
     }
 }
 
@@ -80,6 +82,7 @@ pub fn compile(config: &raw::Config, previous: Option<&Snapshot>, services: &Ser
         dns,
         shutdown_delay: Duration::from_millis(config.shutdown_delay_ms),
         shutdown_timeout: Duration::from_millis(config.shutdown_timeout_ms),
+        alive: services.census.enter(),
     })
 }
 

@@ -55,6 +55,7 @@ impl Gateway {
             "phase": phase,
             "version": &*state.snapshot.version,
             "generation": state.snapshot.generation,
+            "snapshots": self.inner.services.census.count(),
             "uptime_ms": self.inner.started.elapsed().as_millis() as u64,
             "workers": state.workers,
             "routes": state.snapshot.routes.len(),
@@ -92,6 +93,7 @@ impl Gateway {
         let certificates = state.snapshot.listeners.iter().filter_map(|spec| spec.tls.as_ref()).flat_map(|tls| tls.certificates().to_vec());
         let gauges = Gauges {
             generation: state.snapshot.generation,
+            snapshots: self.inner.services.census.count() as u64,
             draining: self.inner.process.lifecycle.is_draining(),
             listeners: listeners.collect(),
             backends: backends.collect(),

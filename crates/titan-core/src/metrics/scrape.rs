@@ -14,7 +14,7 @@
 //!   "hooked_requests": 0,
 //!   "errors": { "no_route": 3 },
 //!   "access_log": { "written": 0, "dropped": 0, "errors": 0 },
-//!   "gauges": { "generation": 1, "draining": false, "listeners": […], "backends": […], "changes": […], "certificates": […], "stores": […], "tokens": […] } }
+//!   "gauges": { "generation": 1, "snapshots": 1, "draining": false, "listeners": […], "backends": […], "changes": […], "certificates": […], "stores": […], "tokens": […] } }
 //! ```
 //!
 //! The route, upstream … with the name `""` holds what belongs to none (`no route matched`). Buckets are not cumulative.
@@ -34,6 +34,8 @@ use crate::tls::CertificateInfo;
 pub struct Gauges {
     /// Generation of the configuration.
     pub generation: u64,
+    /// Configurations in memory.
+    pub snapshots: u64,
     /// Whether a drain has begun.
     pub draining: bool,
     /// Listeners.

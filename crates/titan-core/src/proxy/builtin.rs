@@ -81,7 +81,7 @@ pub(super) async fn answer<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, bu
     }
     let answer = match builtin {
         Builtin::Health(health) => health_answer(x, health),
-        Builtin::Services => json_answer(200, &state::services(&x.snapshot.upstreams)),
+        Builtin::Services => json_answer(200, &state::services(&x.snapshot().upstreams)),
         Builtin::Metrics => metrics(x, down).await?,
     };
     reply(x, down, answer).await
@@ -89,18 +89,19 @@ pub(super) async fn answer<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, bu
 
 fn health_answer(x: &Exchange<'_>, health: Health) -> Answer {
     match health {
-        Health::Health => json_answer(200, &json!({ "status": "healthy", "version": &*x.snapshot.version })),
+        Health::Health => json_answer(200, &json!({ "status": "healthy", "version": &*x.snapshot().version })),
         Health::Live => json_answer(200, &json!({ "status": "ok" })),
         Health::Ready => {
             if x.local.process.lifecycle.phase() >= Phase::PreDrain {
                 return json_answer(503, &json!({ "status": "unhealthy", "reason": "shutting down" }));
             }
-            let down: Vec<&str> = x.snapshot.upstreams.iter().filter(|up| up.usable() == 0).map(|up| &*up.name).collect();
-            let lost = x.snapshot.policies.lost();
+            let snapshot = x.snapshot();
+            let down: Vec<&str> = snapshot.upstreams.iter().filter(|up| up.usable() == 0).map(|up| &*up.name).collect();
+            let lost = snapshot.policies.lost();
             if down.is_empty() && lost.is_empty() {
                 return json_answer(200, &json!({ "status": "ok" }));
             }
-            let unready = x.snapshot.builtin.critical.is_lost(&down, &lost);
+            let unready = snapshot.builtin.critical.is_lost(&down, &lost);
             let mut body = json!({ "status": if unready { "unhealthy" } else { "degraded" } });
             if !down.is_empty() {
                 body["unavailable_upstreams"] = json!(down);

@@ -19,6 +19,7 @@ use crate::http::client::ClientInfo;
 use crate::http::forward::RequestIds;
 use crate::http::head::{RequestHead, Span};
 use crate::http::path;
+use crate::metrics::access_log::AccessLog;
 use crate::policy::{Chain, Flow, RequestCx, RequestView, ResponseCx};
 use crate::route::{Params, Route};
 use crate::rt::clock::{self, NEVER};
@@ -28,8 +29,7 @@ use crate::upstream::Upstream;
 pub struct Exchange<'l> {
     /// The shard.
     pub local: &'l Local,
-    /// What it is served under, to its end.
-    pub snapshot: Rc<Held>,
+    under: Under,
     /// Heads and edits.
     pub kit: Box<Kit>,
     /// The client, as seen through trusted proxies.
@@ -55,6 +55,14 @@ pub struct Exchange<'l> {
     /// For metrics and the access log.
     pub notes: Notes,
     path: MatchPath,
+}
+
+/// What a request is served under.
+enum Under {
+    /// A whole configuration, which stays in memory for it.
+    Snapshot(Rc<Held>),
+    /// What the end of a streamed answer needs of it.
+    Route { route: Arc<Route>, log: Option<Arc<AccessLog>> },
 }
 
 /// What metrics and the access log want to know.
@@ -117,7 +125,7 @@ impl<'l> Exchange<'l> {
         let ids = snapshot.forwarding.ids(head, &client, &mut local.ids.borrow_mut());
         Self {
             local,
-            snapshot,
+            under: Under::Snapshot(snapshot),
             kit,
             client,
             ids,
@@ -161,9 +169,49 @@ impl<'l> Exchange<'l> {
         Ok(())
     }
 
+    /// What it is served under; the current configuration where its own was given up.
+    pub fn snapshot(&self) -> Rc<Held> {
+        match &self.under {
+            Under::Snapshot(snapshot) => snapshot.clone(),
+            Under::Route { .. } => self.local.snapshot(),
+        }
+    }
+
+    /// Gives the configuration up, once the answer's head has been written: its body may be a stream that lives through many reloads, and
+    /// must not keep each of them in memory. Does nothing the second time, and nothing for a request without a route.
+    pub fn give_up_snapshot(&mut self) {
+        if let (Under::Snapshot(snapshot), Some(index)) = (&self.under, self.route) {
+            self.under = Under::Route { route: snapshot.routes[index].clone(), log: snapshot.access_log.clone() };
+        }
+    }
+
+    /// The route that was taken.
+    pub fn taken(&self) -> Option<&Route> {
+        match &self.under {
+            Under::Snapshot(snapshot) => self.route_in(snapshot),
+            Under::Route { route, .. } => Some(route),
+        }
+    }
+
+    /// The chain of policies that was taken.
+    pub fn chain(&self) -> &Chain {
+        match &self.under {
+            Under::Snapshot(snapshot) => self.chain_in(snapshot),
+            Under::Route { route, .. } => &route.chain,
+        }
+    }
+
+    /// Where its line of the access log goes.
+    pub fn access_log(&self) -> Option<&AccessLog> {
+        match &self.under {
+            Under::Snapshot(snapshot) => snapshot.access_log.as_deref(),
+            Under::Route { log, .. } => log.as_deref(),
+        }
+    }
+
     /// The route under `snapshot`, which is this exchange's.
     pub fn route_in<'s>(&self, snapshot: &'s Held) -> Option<&'s Route> {
-        self.route.map(|index| &snapshot.routes[index])
+        self.route.map(|index| &*snapshot.routes[index])
     }
 
     /// The chain of the route, or the one for requests that no route takes.
@@ -173,7 +221,12 @@ impl<'l> Exchange<'l> {
 
     /// What policies see of the request.
     pub fn view<'s>(&'s self, snapshot: &'s Held) -> RequestView<'s> {
-        let (head, route) = (self.head(), self.route_in(snapshot));
+        self.view_of(self.route_in(snapshot))
+    }
+
+    /// As [`Exchange::view`], given its route.
+    pub fn view_of<'s>(&'s self, route: Option<&'s Route>) -> RequestView<'s> {
+        let head = self.head();
         RequestView {
             head,
             path: self.path(),
@@ -189,7 +242,7 @@ impl<'l> Exchange<'l> {
 
     /// Collects the response edits of policies for an answer of this status. Called once an answer.
     pub fn edit_response(&mut self, status: u16) {
-        let snapshot = self.snapshot.clone();
+        let snapshot = self.snapshot();
         let chain = self.chain_in(&snapshot);
         if chain.is_empty() {
             return;
@@ -202,7 +255,8 @@ impl<'l> Exchange<'l> {
 
     /// What an encoder of an answer needs.
     pub fn reply(&self) -> Reply<'_> {
-        Reply { ops: &self.kit.response_ops, forwarding: &self.snapshot.forwarding, ids: Some(&self.ids) }
+        let Under::Snapshot(snapshot) = &self.under else { unreachable!("heads are written before the snapshot is given up") };
+        Reply { ops: &self.kit.response_ops, forwarding: &snapshot.forwarding, ids: Some(&self.ids) }
     }
 
     /// Runs the request side of the chain: `Some` is the answer to give instead of going on.

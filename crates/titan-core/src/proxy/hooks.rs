@@ -112,7 +112,7 @@ fn fields(head: &ResponseHead, replaced: bool) -> HeaderOps {
 
 /// Runs the hooks of an error that Titan is about to answer with.
 pub(super) async fn error<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, answer: Answer, message: &str) -> Answer {
-    let snapshot = x.snapshot.clone();
+    let snapshot = x.snapshot();
     let told = Some((answer.stage, message));
     match at(x, &snapshot, down, Point::Error, answer.status, told, None).await {
         Ok(Some(instead)) => instead,
@@ -122,7 +122,7 @@ pub(super) async fn error<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, ans
 
 /// Tells hooks what became of the request.
 pub(super) fn log(x: &Exchange<'_>, status: u16) {
-    let chain = x.chain_in(&x.snapshot);
+    let chain = x.chain();
     if !chain.has_hooks(Point::Log) {
         return;
     }
@@ -138,7 +138,7 @@ pub(super) fn log(x: &Exchange<'_>, status: u16) {
         stage: notes.stage,
     };
     let extra = Extra { status, response: x.kit.response.as_ref(), log: Some(facts), ..Extra::default() };
-    chain.hooks_log(&x.view(&x.snapshot), &x.kit.policy, &extra);
+    chain.hooks_log(&x.view_of(x.taken()), &x.kit.policy, &extra);
 }
 
 async fn at<D: Downstream>(

@@ -73,7 +73,7 @@ pub fn exchange<D: Downstream>(local: Rc<Local>, down: &mut D, kit: Box<Kit>, st
 
 /// The spine.
 async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<After, ProxyError> {
-    let snapshot = x.snapshot.clone();
+    let snapshot = x.snapshot();
 
     // A drain answers what was on its way and nothing more.
     if down.was_used() && x.local.process.lifecycle.is_draining() {
@@ -202,10 +202,19 @@ async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Afte
     // What the client was told: HTTP/2 has no 101, a tunnel there begins with 200.
     x.notes.status = if body == BodyKind::Tunnel && x.head().version == Version::H2 { 200 } else { status };
 
-    // Its body, or a tunnel.
-    poll_fn(|cx| transfer.poll_bodies(cx, x, down, &mut leg, &upstream)).await?;
+    // Its body, or a tunnel. What is not over with its first poll may be a stream without end: it holds its route, not the configuration.
+    let metric = route.metric;
+    drop(snapshot);
+    poll_fn(|cx| {
+        let bodies = transfer.poll_bodies(cx, x, down, &mut leg, &upstream);
+        if bodies.is_pending() {
+            x.give_up_snapshot();
+        }
+        bodies
+    })
+    .await?;
     if let (BodyKind::Tunnel, Some(tunnel)) = (body, tunnel) {
-        return Ok(After::Tunnel(tunnel.open(x, route, leg.into_tunnel(), picked)));
+        return Ok(After::Tunnel(tunnel.open(x, metric, leg.into_tunnel(), picked)));
     }
     if reusable
         && transfer.is_uploaded()

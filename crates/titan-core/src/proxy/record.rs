@@ -17,7 +17,7 @@ const GONE: u16 = 499;
 
 /// Closes a request.
 pub(super) fn close<D: Downstream>(x: &Exchange<'_>, down: &D) {
-    let route = x.route_in(&x.snapshot);
+    let route = x.taken();
     let notes = &x.notes;
     let status = if notes.status == 0 { GONE } else { notes.status };
     let duration = x.started.elapsed();
@@ -37,7 +37,7 @@ pub(super) fn close<D: Downstream>(x: &Exchange<'_>, down: &D) {
     if let Some(rehearsal) = &x.local.process.rehearsal {
         rehearsal.observe(observation(x, status));
     }
-    let Some(log) = &x.snapshot.access_log else { return };
+    let Some(log) = x.access_log() else { return };
     let tls = x.client.tls.as_deref();
     log.write(&Entry {
         time: SystemTime::now(),
@@ -69,9 +69,9 @@ pub(super) fn close<D: Downstream>(x: &Exchange<'_>, down: &D) {
 
 /// What a test wants to know of a request.
 fn observation(x: &Exchange<'_>, status: u16) -> Observation {
-    let (snapshot, notes) = (&x.snapshot, &x.notes);
-    let route = x.route_in(snapshot);
-    let builtin = builtin::find(x, snapshot, true).is_some() || (route.is_none() && builtin::find(x, snapshot, false).is_some());
+    let (snapshot, notes) = (x.snapshot(), &x.notes);
+    let route = x.taken();
+    let builtin = builtin::find(x, &snapshot, true).is_some() || (route.is_none() && builtin::find(x, &snapshot, false).is_some());
     Observation {
         route: route.map(|route| route.name.to_string()),
         upstream: notes.upstream.as_ref().map(|upstream| upstream.name.to_string()),

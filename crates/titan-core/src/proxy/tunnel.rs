@@ -127,15 +127,15 @@ fn origin_matches(allowed: &[u8], origin: &[u8]) -> bool {
 
 impl Ticket {
     /// The tunnel, once the backend has agreed.
-    pub(super) fn open(self, x: &mut Exchange<'_>, route: &Route, upstream: Line, picked: Picked) -> Box<Tunnel> {
-        x.local.counts.tunnel_opened(route.metric);
+    pub(super) fn open(self, x: &mut Exchange<'_>, route: Id, upstream: Line, picked: Picked) -> Box<Tunnel> {
+        x.local.counts.tunnel_opened(route);
         let permits = x.kit.policy.take_permits();
         Box::new(Tunnel {
             upstream,
             websocket: self.websocket,
             frames: self.frames,
             idle: self.idle,
-            route: route.metric,
+            route,
             _place: self.place,
             _picked: picked,
             _permits: permits,

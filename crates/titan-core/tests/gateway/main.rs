@@ -15,6 +15,7 @@ mod lifecycle;
 mod limits;
 mod policies;
 mod rehearsal;
+mod reload_streams;
 mod retries;
 mod secure;
 mod streaming;

@@ -1,6 +1,7 @@
 //! Routes and the table that finds them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -24,7 +25,7 @@ pub(super) fn compile(
     policies: &Policies,
     services: &Services,
     issues: &mut Vec<Issue>,
-) -> (Vec<Route>, Router) {
+) -> (Vec<Arc<Route>>, Router) {
     let mut names: HashMap<&str, usize> = HashMap::with_capacity(config.routes.len());
     let mut routes = Vec::with_capacity(config.routes.len());
     let mut entries = Vec::with_capacity(config.routes.len());
@@ -51,7 +52,7 @@ pub(super) fn compile(
         place.conditions(Place::Cookie, "match.cookies", &raw.matches.cookies, &mut conditions);
         let methods = place.methods(&raw.matches.methods);
         let Some(action) = action else { continue };
-        routes.push(Route {
+        routes.push(Arc::new(Route {
             name: raw.name.as_str().into(),
             index,
             pattern: raw.matches.path.as_str().into(),
@@ -74,7 +75,7 @@ pub(super) fn compile(
                 frames: FrameLimits { max_frame: w.max_frame_size, max_message: w.max_message_size, max_rate: w.max_frames_per_second },
             }),
             metric: services.metrics.route(&raw.name),
-        });
+        }));
         entries.push(Entry { route: index, hosts, pattern, methods, conditions, priority: raw.priority });
     }
     (routes, Router::new(entries))
