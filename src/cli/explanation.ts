@@ -62,7 +62,7 @@ const REFUSED: Record<string, string> = {
 const CONNECTIONS = { limit: "connection limit", address: "limit of one address", shutdown: "shutting down" };
 
 /** Only what was hit: a page of zeroes hides the one that matters. */
-function limitLines({ limits, waiting }: RunningStatus): string[] {
+function limitLines({ limits, waiting, buffers }: RunningStatus): string[] {
   const rows: [string, string, number][] = [];
   for (const [reason, text] of Object.entries(CONNECTIONS)) {
     rows.push(["connections", text, limits.connections[reason as keyof typeof CONNECTIONS]]);
@@ -70,6 +70,10 @@ function limitLines({ limits, waiting }: RunningStatus): string[] {
   for (const [stage, count] of Object.entries(limits.requests)) rows.push(["requests", REFUSED[stage] ?? stage, count]);
   for (const [policy, count] of Object.entries(limits.policies)) rows.push(["requests", `policy ${policy}`, count]);
   rows.push(["retries", "retry budget", limits.retries]);
+  rows.push(
+    ["requests", "held bodies (part of: shed)", buffers.refused],
+    ["held bodies", "done without", buffers.forgone],
+  );
   const hit = rows.filter(([, , count]) => count > 0);
   const lines = waiting > 0 ? [`waiting for a connection to a backend: ${waiting}`] : [];
   if (hit.length === 0) return [...lines, "limits: none hit"];

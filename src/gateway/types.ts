@@ -86,6 +86,8 @@ export interface Status {
   }[];
   /** Requests that wait for a connection to a backend. */
   waiting: number;
+  /** Bytes of bodies that are held, their limit, requests refused for it, and tries or encoders done without. */
+  buffers: { bytes: number; limit: number; refused: number; forgone: number };
   limits: Limits;
 }
 

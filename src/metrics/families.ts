@@ -371,6 +371,27 @@ export const FAMILIES: readonly Family[] = [
     samples: ({ access_log }) => spread({}, "result", access_log),
   },
   {
+    name: "titan_buffered_bytes",
+    type: "gauge",
+    help: "Bytes of bodies held for another try, hooks, changes of a whole body, and compression.",
+    samples: ({ gauges }) => [{ labels: {}, value: gauges.buffers.bytes }],
+  },
+  {
+    name: "titan_buffered_limit_bytes",
+    type: "gauge",
+    help: "Their limit, server.max_buffered_size; 0 = none.",
+    samples: ({ gauges }) => [{ labels: {}, value: gauges.buffers.limit }],
+  },
+  {
+    name: "titan_buffered_denied_total",
+    type: "counter",
+    help: "Bodies that the limit let nobody hold: refused = the request got 503, forgone = it did without another try or compression.",
+    *samples({ gauges }) {
+      const { refused, forgone } = gauges.buffers;
+      yield* spread({}, "outcome", { refused, forgone });
+    },
+  },
+  {
     name: "titan_config_generation",
     type: "gauge",
     help: "Generation of the configuration that is served; counts up with each one applied.",

@@ -39,6 +39,8 @@ export interface Scrape {
     generation: number;
     snapshots: number;
     draining: boolean;
+    /** Bodies that are held, and what could not be. */
+    buffers: { bytes: number; limit: number; refused: number; forgone: number };
     listeners: { listener: string; open: number }[];
     backends: {
       upstream: string;

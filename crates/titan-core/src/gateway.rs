@@ -16,7 +16,7 @@ use crate::config::{Issue, raw};
 use crate::listener::{ListenerSpec, Open, bind};
 use crate::metrics::Registry;
 use crate::policy;
-use crate::proxy::{Lifecycle, Phase, Process, TunnelCounts};
+use crate::proxy::{Buffers, Lifecycle, Phase, Process, TunnelCounts};
 use crate::rehearsal::{self, Arrived, Rehearsal};
 use crate::shard::{self, ListenerKey, Mail, Mailbox, Opening, Plan, Publication};
 use crate::snapshot::{Census, Snapshot};
@@ -139,10 +139,12 @@ impl Gateway {
             lifecycle: Lifecycle::default(),
             metrics: host.metrics,
             tunnels: TunnelCounts::default(),
+            buffers: Buffers::new(host.events.clone().map(buffers_told)),
             auxiliary: auxiliary.handle().clone(),
             spare: spare(mailboxes.clone()),
             rehearsal: host.rehearsal,
         });
+        process.buffers.set_limit(snapshot.max_buffered);
         let (ended, _) = watch::channel(0);
         let inner = Arc::new(Inner {
             process: process.clone(),
@@ -222,6 +224,7 @@ impl Gateway {
                 return Err(issues);
             }
         };
+        inner.process.buffers.set_limit(snapshot.max_buffered);
         let closed: Vec<ListenerKey> = state.bound.keys().filter(|key| !bindings.bound.contains_key(*key)).cloned().collect();
 
         let acks: Vec<_> = publications(&snapshot, workers, bindings.sockets, bindings.kept, closed)
@@ -358,6 +361,18 @@ fn prepare(supervisor: &Supervisor, snapshot: &Snapshot, rehearses: bool) {
 /// How long a configuration waits for the names of its backends. What is not resolved by then is tried again while it serves.
 fn patience(snapshot: &Snapshot) -> Duration {
     snapshot.dns.timeout.min(Duration::from_secs(2))
+}
+
+/// The limit of held bodies, reached and left, as events.
+fn buffers_told(events: Arc<dyn Fn(Event) + Send + Sync>) -> crate::proxy::TellBuffers {
+    Box::new(move |full, limit| {
+        let (level, name, message) = if full {
+            ("warn", "buffers_full", format!("the bodies that are held have reached server.max_buffered_size ({limit} bytes): shedding"))
+        } else {
+            ("info", "buffers_free", "there is room for bodies again".into())
+        };
+        events(Event { level, name, message, fields: vec![("limit", limit.to_string())] });
+    })
 }
 
 /// Changes of upstreams as events.

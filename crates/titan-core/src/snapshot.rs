@@ -47,6 +47,8 @@ pub struct Snapshot {
     pub shutdown_delay: Duration,
     /// Time given to requests in flight once draining.
     pub shutdown_timeout: Duration,
+    /// Bytes of bodies that the process may hold; 0 = no limit.
+    pub max_buffered: u64,
     /// Counts it among those in memory.
     pub alive: Alive,
 }

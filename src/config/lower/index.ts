@@ -72,6 +72,7 @@ export function lower(config: Config, base: string, hooks: ReadonlyMap<string, H
       max_ttl_ms: ms(dns.max_ttl),
       timeout_ms: ms(dns.timeout),
     },
+    max_buffered: server.max_buffered_size,
     shutdown_delay_ms: ms(server.shutdown_delay),
     shutdown_timeout_ms: ms(server.shutdown_timeout),
   });

@@ -188,6 +188,12 @@ export const server = object(
     max_request_size: connection.max_request_size.default(1_048_576),
     max_header_size: connection.max_header_size.default(8192),
     max_headers: connection.max_headers.default(100),
+    max_buffered_size: size({ max: 2 ** 50 })
+      .default(268_435_456)
+      .doc(
+        "Bytes of bodies that the process holds at once (for another try, hooks, changes of a whole body, compression): what cannot be " +
+          "served without gets 503, the rest does without. 0 = no limit.",
+      ),
     shutdown_timeout: duration("ms", { max: 86_400_000 })
       .default(30_000)
       .doc("Time that requests in flight get once draining."),
@@ -209,6 +215,7 @@ export const server = object(
       "max_request_size",
       "max_header_size",
       "max_headers",
+      "max_buffered_size",
       "trusted_proxies",
     ],
     aliases: {

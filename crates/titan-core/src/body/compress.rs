@@ -158,6 +158,15 @@ impl Compression {
         }
     }
 
+    /// Bytes that an encoder takes, about, as measured at the default levels.
+    pub fn memory(coding: Coding) -> u64 {
+        match coding {
+            Coding::Gzip => 320 << 10,
+            Coding::Zstd => 2 << 20,
+            Coding::Br => 5 << 20,
+        }
+    }
+
     /// An encoder at the configured level. `length` is the body's exact length where it is known.
     pub fn encoder(&self, coding: Coding, length: Option<u64>) -> io::Result<Encoder> {
         Ok(match coding {

@@ -82,6 +82,7 @@ pub fn compile(config: &raw::Config, previous: Option<&Snapshot>, services: &Ser
         dns,
         shutdown_delay: Duration::from_millis(config.shutdown_delay_ms),
         shutdown_timeout: Duration::from_millis(config.shutdown_timeout_ms),
+        max_buffered: config.max_buffered,
         alive: services.census.enter(),
     })
 }

@@ -68,6 +68,9 @@ pub struct Config {
     /// Name resolution.
     #[serde(default)]
     pub dns: Dns,
+    /// Bytes of bodies that the process may hold (for another try, hooks, changes of the whole, compression). 0 = no limit.
+    #[serde(default)]
+    pub max_buffered: u64,
     /// Time served after a drain begins before listeners close (requirement 46, step 1).
     #[serde(default)]
     pub shutdown_delay_ms: u64,

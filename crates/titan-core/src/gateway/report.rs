@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Gateway;
 use crate::explain;
-use crate::metrics::{BackendGauge, Breaker, ChangeCount, Gauges, ListenerGauge};
+use crate::metrics::{BackendGauge, Breaker, BufferGauge, ChangeCount, Gauges, ListenerGauge};
 use crate::proxy::Phase;
 use crate::route::Action;
 use crate::rt::clock;
@@ -63,6 +63,7 @@ impl Gateway {
             "shards": shards,
             "upstreams": state::services(&state.snapshot.upstreams).services,
             "waiting": waiting,
+            "buffers": self.buffers(),
             "limits": self.inner.services.metrics.limits(),
         })
         .to_string()
@@ -95,6 +96,7 @@ impl Gateway {
             generation: state.snapshot.generation,
             snapshots: self.inner.services.census.count() as u64,
             draining: self.inner.process.lifecycle.is_draining(),
+            buffers: self.buffers(),
             listeners: listeners.collect(),
             backends: backends.collect(),
             changes: changes.collect(),
@@ -104,6 +106,11 @@ impl Gateway {
         };
         drop(state);
         self.inner.services.metrics.json(&gauges)
+    }
+
+    fn buffers(&self) -> BufferGauge {
+        let buffers = &self.inner.process.buffers;
+        BufferGauge { bytes: buffers.held(), limit: buffers.limit(), refused: buffers.refused(), forgone: buffers.forgone() }
     }
 
     /// Which route a request would take and why. `request` is an [`explain::Request`] in JSON, the answer an [`explain::Explanation`].

@@ -19,7 +19,7 @@ use std::sync::{Arc, LazyLock};
 use parking_lot::Mutex;
 
 pub use limits::Limits;
-pub use scrape::{BackendGauge, Breaker, ChangeCount, Gauges, KeySetGauge, ListenerGauge, TokenGauge};
+pub use scrape::{BackendGauge, Breaker, BufferGauge, ChangeCount, Gauges, KeySetGauge, ListenerGauge, TokenGauge};
 pub use series::{Close, Done, HookOutcome, Refusal, Shard, Try};
 pub use table::Id;
 

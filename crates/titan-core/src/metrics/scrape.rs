@@ -14,7 +14,7 @@
 //!   "hooked_requests": 0,
 //!   "errors": { "no_route": 3 },
 //!   "access_log": { "written": 0, "dropped": 0, "errors": 0 },
-//!   "gauges": { "generation": 1, "snapshots": 1, "draining": false, "listeners": […], "backends": […], "changes": […], "certificates": […], "stores": […], "tokens": […] } }
+//!   "gauges": { "generation": 1, "snapshots": 1, "draining": false, "buffers": {…}, "listeners": […], "backends": […], "changes": […], "certificates": […], "stores": […], "tokens": […] } }
 //! ```
 //!
 //! The route, upstream … with the name `""` holds what belongs to none (`no route matched`). Buckets are not cumulative.
@@ -38,6 +38,8 @@ pub struct Gauges {
     pub snapshots: u64,
     /// Whether a drain has begun.
     pub draining: bool,
+    /// Bodies that are held.
+    pub buffers: BufferGauge,
     /// Listeners.
     pub listeners: Vec<ListenerGauge>,
     /// Endpoints of every upstream.
@@ -50,6 +52,19 @@ pub struct Gauges {
     pub stores: Vec<StoreState>,
     /// Policies that verify tokens.
     pub tokens: Vec<TokenGauge>,
+}
+
+/// Bodies that are held now, and what could not be.
+#[derive(Debug, Default, Serialize)]
+pub struct BufferGauge {
+    /// Bytes.
+    pub bytes: u64,
+    /// Their limit; 0 = none.
+    pub limit: u64,
+    /// Requests refused for want of room.
+    pub refused: u64,
+    /// Tries and encoders done without for want of room.
+    pub forgone: u64,
 }
 
 /// A policy that verifies tokens, now.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::buffers::Room;
 use super::downstream::{Downstream, Reply};
 use super::kit::Kit;
 use super::local::{Held, Local};
@@ -50,6 +51,8 @@ pub struct Exchange<'l> {
     pub max_body: u64,
     /// The request's whole body is in the kit's replay buffer, as it is to be sent.
     pub held: bool,
+    /// Room for the bodies that it holds.
+    pub room: Room<'l>,
     /// An answer's head was queued: an error can only cut now.
     pub answered: bool,
     /// For metrics and the access log.
@@ -136,6 +139,7 @@ impl<'l> Exchange<'l> {
             deadline: NEVER,
             max_body: down.listener().max_body,
             held: false,
+            room: local.process.buffers.room(),
             answered: false,
             notes: Notes::default(),
             path: MatchPath::Unknown,
@@ -284,6 +288,9 @@ impl<'l> Exchange<'l> {
                 Admitted::Answer(answer) => return Ok(Some(answer)),
                 Admitted::Body(step, limit) => {
                     Box::pin(super::stored::hold_request(self, down, limit as u64)).await?;
+                    if !self.room.take(self.kit.replay.len() as u64) {
+                        return Err(self.room.refuse());
+                    }
                     let body = Bytes::copy_from_slice(&self.kit.replay);
                     self.kit.policy.set_body(body);
                     at = Some(step);

@@ -39,14 +39,16 @@ pub(super) async fn whole_response<D: Downstream>(
     loop {
         let read = {
             let local = x.local;
-            let body = &mut body;
+            let (body, room) = (&mut body, &mut x.room);
             let next = poll_fn(|cx| {
                 let mut scratch = local.scratch();
                 leg.poll_body(cx, &mut scratch).map(|piece| {
-                    piece.map(|piece| {
-                        body.extend_from_slice(&scratch[..piece.len]);
-                        piece.end
-                    })
+                    let piece = piece?;
+                    if !room.grow(body, piece.len) {
+                        return Err(room.refuse());
+                    }
+                    body.extend_from_slice(&scratch[..piece.len]);
+                    Ok(piece.end)
                 })
             });
             let deadline = later(crate::rt::clock::now(), upstream.timeouts.read).min(x.deadline);

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
+use super::buffers::Buffers;
 use super::builtin::MetricsPage;
 use super::kit::Kit;
 use super::tunnel::TunnelCounts;
@@ -58,6 +59,8 @@ pub struct Process {
     pub metrics: Option<Arc<dyn MetricsPage>>,
     /// Open tunnels of routes that limit them.
     pub tunnels: TunnelCounts,
+    /// Bytes of the bodies that are held.
+    pub buffers: Buffers,
     /// Runtime for what must not run on a shard.
     pub auxiliary: tokio::runtime::Handle,
     /// Asks the other shards to give idle connections of an endpoint to those who wait for one. First argument: the shard that asks.

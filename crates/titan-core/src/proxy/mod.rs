@@ -1,5 +1,6 @@
 //! The spine: what happens to a request, top to bottom, in [`serve`].
 
+mod buffers;
 mod builtin;
 mod downstream;
 mod exchange;
@@ -22,6 +23,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
 
+pub use buffers::{Buffers, Room, Tell as TellBuffers};
 pub use builtin::MetricsPage;
 pub use downstream::{Downstream, Reply};
 pub use exchange::{Exchange, Notes};
@@ -163,6 +165,7 @@ async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Afte
         Box::pin(stored::change_request(x, down, &route.bodies)).await?;
     }
     let Answered { mut leg, mut transfer, picked } = forward(x, &snapshot, down, route, proxy, &upstream).await?;
+    transfer.keep_no_more(x);
 
     // The answer's head, with the edits of policies.
     let head = x.kit.response.as_ref().expect("forward leaves a head");

@@ -117,12 +117,28 @@ impl Transfer {
         }
     }
 
+    /// What that takes in memory.
+    pub fn held_capacity(&self) -> usize {
+        match &self.hold {
+            Some(Hold::Fill(body, _) | Hold::Send(body)) => body.capacity(),
+            None => 0,
+        }
+    }
+
     /// The next [`Transfer::poll_bodies`] sends this as the answer's whole body.
     pub fn send_held(&mut self, body: Vec<u8>) {
         self.hold = Some(Hold::Send(body));
         self.down_fresh = true;
         self.down_ended = false;
         self.down_since = clock::cached();
+    }
+
+    /// There is no other try: what was kept of the request's body for one is freed, and no more is kept.
+    pub fn keep_no_more(&mut self, x: &mut Exchange<'_>) {
+        self.replayable = false;
+        if !self.replays {
+            x.room.free(&mut x.kit.replay);
+        }
     }
 
     /// Whether the request can be sent once more.
@@ -268,10 +284,16 @@ impl Transfer {
         if x.notes.bytes_in > x.max_body {
             return Err(too_large(x.max_body));
         }
-        if self.replayable {
-            self.replayable = x.kit.replay.len() + payload.len() <= self.keep;
+        if self.replayable && !payload.is_empty() {
+            let fits = x.kit.replay.len() + payload.len() <= self.keep;
+            self.replayable = fits && x.room.grow(&mut x.kit.replay, payload.len());
             if self.replayable {
                 x.kit.replay.extend_from_slice(payload);
+            } else {
+                if fits {
+                    x.room.forgo();
+                }
+                x.room.free(&mut x.kit.replay);
             }
         }
         let end = if piece.end { Some(trailers(x, down, leg)) } else { None };
@@ -376,6 +398,9 @@ impl Transfer {
             if (body.len() + piece.len) as u64 > *limit {
                 let detail = format!("the answer's body is larger than the {limit} bytes that its route may hold");
                 return Err(ProxyError::upstream(ErrorKind::BadUpstreamResponse, RetrySafety::Never, detail));
+            }
+            if !x.room.grow(body, piece.len) {
+                return Err(x.room.refuse());
             }
             body.extend_from_slice(&scratch[..piece.len]);
             if piece.end {

@@ -8,7 +8,7 @@ use super::exchange::{Exchange, gone, out_of_time};
 use super::leg::Leg;
 use super::relay::{Transfer, too_large};
 use crate::body::BodyPlan;
-use crate::body::compress::Decision;
+use crate::body::compress::{Compression, Decision};
 use crate::body::json::JsonPolicy;
 use crate::error::{ErrorKind, ProxyError, RetrySafety};
 use crate::http::h1::framing::BodyKind;
@@ -30,10 +30,12 @@ pub async fn change_request<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, p
         return Ok(());
     }
     hold_request(x, down, json.max_body).await?;
-    x.kit.replay = json
+    let changed = json
         .request
         .apply(&x.kit.replay)
         .map_err(|error| ProxyError::client(ErrorKind::BadRequest, format!("the request's body is no JSON document: {}", place(&error))))?;
+    x.room.settle(x.kit.replay.capacity(), changed.capacity());
+    x.kit.replay = changed;
     x.kit.request_ops.remove("content-digest");
     Ok(())
 }
@@ -64,6 +66,9 @@ pub async fn hold_request<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, lim
             let mut scratch = local.scratch();
             match down.poll_body(cx, &mut scratch)? {
                 Poll::Ready(piece) => {
+                    if !x.room.grow(&mut x.kit.replay, piece.len) {
+                        return Poll::Ready(Err(x.room.refuse()));
+                    }
                     x.kit.replay.extend_from_slice(&scratch[..piece.len]);
                     x.notes.bytes_in = x.kit.replay.len() as u64;
                     if x.notes.bytes_in > limit {
@@ -130,6 +135,7 @@ async fn change_json<D: Downstream>(
         let detail = format!("the answer's body is no JSON document: {}", place(&error));
         ProxyError::upstream(ErrorKind::BadUpstreamResponse, RetrySafety::Never, detail)
     })?;
+    x.room.settle(transfer.held_capacity(), changed.capacity());
     let length = changed.len() as u64;
     transfer.send_held(changed);
     // Validators and digests of the origin's bytes are no longer true of these.
@@ -148,10 +154,17 @@ fn decide(x: &mut Exchange<'_>, plan: &BodyPlan, body: BodyKind) -> Decision {
     let (Some(compression), Some(head)) = (&plan.compression, &x.kit.response) else { return Decision::Skip };
     let length = if let BodyKind::Length(n) = body { Some(n) } else { None };
     let request = x.kit.request.as_ref().expect("an exchange has a head to its end");
-    let decision = match compression.decide(request, x.path(), head, length) {
+    let mut decision = match compression.decide(request, x.path(), head, length) {
         Decision::Compress(_) if matches!(body, BodyKind::None | BodyKind::Tunnel) => Decision::Identity,
         decision => decision,
     };
+    if let Decision::Compress(coding) = decision
+        && !x.room.take(Compression::memory(coding))
+    {
+        // The answer is as good without.
+        x.room.forgo();
+        decision = Decision::Identity;
+    }
     compression.edit_head(decision, head, &mut x.kit.response_ops);
     decision
 }

@@ -3,6 +3,7 @@
 mod backends;
 mod basics;
 mod bodies;
+mod buffers;
 #[path = "../support/dns.rs"]
 mod dns;
 mod grpc;
