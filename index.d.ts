@@ -79,7 +79,7 @@ export declare class NativeRehearsal {
   explain(request: string): string
   /** JSON: lifecycle, upstreams and the state of their backends. */
   status(): string
-  /** Moves the clock of this process's data planes ahead. */
+  /** Moves the clock of its limits ahead, and the process's, which circuits and ejections go by. */
   skip(ms: number): void
   /** Ends it. Resolves when its threads have ended. */
   close(): Promise<Outcome>

@@ -14,6 +14,7 @@ import { routes } from "./routes.ts";
 import { schema } from "./schema.ts";
 import { serve } from "./serve.ts";
 import { status } from "./status.ts";
+import { test } from "./test.ts";
 import { versionCommand } from "./version.ts";
 
 /** The whole command tree. */
@@ -33,6 +34,7 @@ Examples:
   titan serve --upstream http://127.0.0.1:3000 put a gateway before one server
   titan check titan.yaml                       every problem of a configuration, each with its place
   titan explain GET https://example.com/api/x  which route a request takes, and why
+  titan test                                   run the test cases of a configuration
 
 Exit codes: 0 done, 1 failed at run time, 2 usage or configuration.`,
     );
@@ -40,6 +42,7 @@ Exit codes: 0 done, 1 failed at run time, 2 usage or configuration.`,
     serve(),
     check(),
     explain(),
+    test(),
     routes(),
     reload(),
     status(),

@@ -6,6 +6,29 @@ interface Template {
   [file: string]: { text: string; next?: string };
 }
 
+/** Test cases for the configuration of a template. */
+const CASES = `# yaml-language-server: $schema=./node_modules/@titan-gateway/titan/schema/titan-test.schema.json
+config: CONFIG
+
+# What the application answers; nothing is connected to.
+upstreams:
+  app: { json: { hello: world } }
+
+cases:
+  - name: every path goes to the application, and its answer comes back
+    request: GET https://example.com/hello?name=titan
+    expect:
+      status: 200
+      upstream: app
+      json: { hello: world }
+      forwarded: { path: /hello, query: name=titan, headers: { x-forwarded-host: example.com } }
+
+  - name: who asks too often has to wait
+    request: GET /
+    repeat: 201 # time stands still for limits: the burst is 200
+    expect: { status: 429, policies: { rate_limit: answered }, forwarded: null }
+`;
+
 const TEMPLATES: Record<string, Template> = {
   minimal: {
     "titan.yaml": {
@@ -32,6 +55,7 @@ middleware:
       burst: 200
 `,
     },
+    "titan.test.yaml": { next: "titan test", text: CASES.replace("CONFIG", "titan.yaml") },
   },
   typescript: {
     "titan.config.ts": {
@@ -53,6 +77,7 @@ export default defineConfig({
 });
 `,
     },
+    "titan.config.test.yaml": { next: "titan test", text: CASES.replace("CONFIG", "titan.config.ts") },
   },
   embedded: {
     "gateway.mjs": {

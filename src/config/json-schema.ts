@@ -22,15 +22,25 @@ type Json = { [key: string]: unknown };
 /** A variable may stand wherever a number, a boolean or a list is wanted. */
 const VARIABLE = { type: "string", pattern: "\\$\\{[A-Z_][A-Z0-9_]*(:-[^}]*)?\\}" };
 
-/** The whole document. */
+/** The whole document of a configuration. */
 export function jsonSchema(): Json {
+  return document(
+    root,
+    "titan.schema.json",
+    "Titan configuration",
+    "Configuration of the Titan API gateway. Generated from src/config/schema.",
+  );
+}
+
+/** The whole document that describes `schema`. */
+export function document(schema: AnySchema, file: string, title: string, description: string): Json {
   const definitions = new Map<string, Json>();
-  const body = describe(root, definitions, true);
+  const body = describe(schema, definitions, true);
   return {
     $schema: "http://json-schema.org/draft-07/schema#",
-    $id: "https://raw.githubusercontent.com/titan-gateway/titan/main/schema/titan.schema.json",
-    title: "Titan configuration",
-    description: "Configuration of the Titan API gateway. Generated from src/config/schema.",
+    $id: `https://raw.githubusercontent.com/titan-gateway/titan/main/schema/${file}`,
+    title,
+    description,
     ...body,
     definitions: Object.fromEntries([...definitions].sort(([a], [b]) => (a < b ? -1 : 1))),
   };

@@ -109,8 +109,8 @@ export class TestGateway implements AsyncDisposable {
   }
 
   /**
-   * Moves the clock of limits, circuits and ejections ahead: `"1m"`, or milliseconds. It is one clock for all gateways of the process, and
-   * does not go back. Tokens live by the time of day, which stays.
+   * Lets time pass at once: `"1m"`, or milliseconds. For rate limits of this gateway it stands still otherwise. The clock of circuits and
+   * ejections is moved ahead too; it also runs, and is one for all gateways of the process. Tokens live by the time of day, which stays.
    */
   async advance(time: number | string): Promise<void> {
     const ms = typeof time === "string" ? parseDuration(time) : time;

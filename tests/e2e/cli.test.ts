@@ -133,6 +133,7 @@ test("help shows examples and ends with 0, on stdout", () => {
     "serve",
     "check",
     "explain",
+    "test",
     "routes",
     "reload",
     "status",
@@ -181,6 +182,7 @@ test("schema is a JSON Schema", () => {
   const schema = JSON.parse(titan(["schema"]).out);
   expect(schema.$schema).toContain("json-schema.org");
   expect(schema.properties).toHaveProperty("upstreams");
+  expect(JSON.parse(titan(["schema", "test"]).out).properties).toHaveProperty("cases");
 });
 
 test("without a running Titan, its commands say so", () => {

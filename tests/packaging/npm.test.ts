@@ -50,6 +50,7 @@ describe("the packages", () => {
       "dist/index.d.ts",
       "dist/cli/main.js",
       "dist/THIRD_PARTY_NOTICES.txt",
+      "schema/titan-test.schema.json",
       "schema/titan.schema.json",
       "LICENSE",
       "README.md",

@@ -24,7 +24,8 @@ it("limits as the data plane does, and its clock can be moved", async () => {
   const gateway = await start({
     upstreams: [api],
     routes: [{ path: "/*", upstream: "api" }],
-    rate_limit: { limits: [{ requests: 2, window: "1h", burst: 2, key: "client_ip" }] },
+    // In real time, requests would come back while the test runs.
+    rate_limit: { requests_per_second: 5_000, burst: 2, key: "client_ip" },
   });
   const inject = (clientIp: string) => gateway.inject({ url: "/", clientIp });
   const first = await inject("203.0.113.7");
@@ -37,12 +38,13 @@ it("limits as the data plane does, and its clock can be moved", async () => {
     undefined,
     { error: expect.any(String) },
   ]);
-  expect(Number(refused.headers.get("retry-after"))).toBeGreaterThan(1_000);
+  expect(refused.headers.get("retry-after")).toBe("1");
   expect((await inject("203.0.113.8")).status).toBe(200);
-  await gateway.advance("31m");
-  expect((await inject("203.0.113.7")).status).toBe(200);
-  expect((await inject("203.0.113.7")).status).toBe(429);
-  await gateway.advance(3_600_000);
+  await gateway.advance("1ms");
+  const again = [];
+  for (let i = 0; i < 3; i++) again.push((await inject("203.0.113.7")).status);
+  expect(again).toEqual([200, 200, 429]);
+  await gateway.advance(2 ** 40);
   expect((await inject("203.0.113.7")).status).toBe(200);
   await expect(gateway.advance("soon")).rejects.toThrow("no time such as");
 });

@@ -121,6 +121,7 @@ impl Gateway {
                 tls: tls.clone(),
                 metrics: metrics.clone(),
                 events,
+                held: host.rehearsal.as_ref().map(|rehearsal| rehearsal.clock.clone()),
                 ..policy::Services::default()
             },
             tls,

@@ -13,6 +13,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::gateway::Gateway;
 use crate::http::client::{ClientInfo, TlsInfo};
+use crate::rt::clock::{self, Held};
 use crate::upstream::{Endpoint, Resolved, Upstream};
 
 /// Where the names of backends lead: nobody resolves them, and this address (TEST-NET-1) belongs to nobody.
@@ -27,6 +28,8 @@ pub struct Rehearsal {
     /// Plays every backend. A connection begins with the line `TITAN-REHEARSAL token upstream host:port`.
     backends: SocketAddr,
     token: String,
+    /// What limits go by.
+    pub(crate) clock: Arc<Held>,
     /// One request at a time, so that what is seen is of that request.
     turn: Mutex<()>,
     seen: Mutex<Option<Observation>>,
@@ -91,7 +94,7 @@ pub struct Arrived {
 impl Rehearsal {
     /// A rehearsal whose backends are all played at `backends`, which knows its connections by `token`.
     pub fn new(backends: SocketAddr, token: String) -> Arc<Self> {
-        Arc::new(Self { backends, token, turn: Mutex::default(), seen: Mutex::default(), closed: Condvar::new() })
+        Arc::new(Self { backends, token, clock: Arc::default(), turn: Mutex::default(), seen: Mutex::default(), closed: Condvar::new() })
     }
 
     /// A connection to whoever plays the backend.
@@ -120,6 +123,15 @@ pub(crate) fn resolve(upstream: &Upstream) {
 }
 
 impl Gateway {
+    /// Moves the clocks ahead: that of this rehearsal's limits, which stands still otherwise, and the process's, which circuits and ejections
+    /// go by.
+    pub fn skip(&self, by: Duration) {
+        if let Some(rehearsal) = self.rehearsal() {
+            rehearsal.clock.advance(by);
+            clock::skip(by);
+        }
+    }
+
     /// Sends the bytes of one request, which must say `connection: close`, and waits for the end of the answer. Blocks for `limit` at most.
     pub fn rehearse(&self, arrival: Arrival, request: Vec<u8>, limit: Duration) -> Result<Rehearsed, String> {
         let rehearsal = self.rehearsal().ok_or("the gateway serves: it was not started for a rehearsal")?;

@@ -136,10 +136,11 @@ impl NativeRehearsal {
         Ok(self.running()?.status_json())
     }
 
-    /// Moves the clock of this process's data planes ahead.
+    /// Moves the clock of its limits ahead, and the process's, which circuits and ejections go by.
     #[napi(catch_unwind)]
-    pub fn skip(&self, ms: u32) {
-        titan_core::rt::clock::skip(Duration::from_millis(ms.into()));
+    pub fn skip(&self, ms: u32) -> Result<()> {
+        self.running()?.skip(Duration::from_millis(ms.into()));
+        Ok(())
     }
 
     /// Ends it. Resolves when its threads have ended.

@@ -284,7 +284,7 @@ export class TaggedSchema<V extends Readonly<Record<string, AnySchema>>> extends
 }
 
 /** JavaScript type by which a choice decides. */
-export type Shape = "string" | "number" | "boolean" | "object" | "list";
+export type Shape = "string" | "number" | "boolean" | "object" | "list" | "null";
 
 /** One of several schemas, chosen by the JavaScript type of the value. */
 export class EitherSchema<V extends Readonly<Partial<Record<Shape, AnySchema>>>> extends Schema<
@@ -309,7 +309,9 @@ export class EitherSchema<V extends Readonly<Partial<Record<Shape, AnySchema>>>>
             ? (typeof value as Shape)
             : isObject(value)
               ? "object"
-              : undefined;
+              : value === null
+                ? "null"
+                : undefined;
     let schema: AnySchema | undefined = shape && this.variants[shape];
     // Text from a variable may stand for a number or a boolean.
     if (!schema && value instanceof Interpolated) schema = this.variants.number ?? this.variants.boolean;

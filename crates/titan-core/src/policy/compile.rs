@@ -135,8 +135,9 @@ impl Compiler<'_> {
         let steps: Steps = match &policy.kind {
             PolicyKind::IpFilter(raw) => smallvec![Step::IpFilter(Arc::new(IpFilter::compile(name, raw, rejected, issues)))],
             PolicyKind::RateLimit(raw) => {
-                let limit =
-                    Arc::new(RateLimit::compile(name, raw, &mut self.tables, self.previous.map(|p| &p.tables), shared, rejected, issues));
+                let previous = self.previous.map(|p| &p.tables);
+                let limit = RateLimit::compile(name, raw, &mut self.tables, previous, shared, rejected, issues);
+                let limit = Arc::new(limit.held(self.services.held.clone()));
                 let early = limit.has(Stage::Early).then(|| Step::EarlyLimit(limit.clone()));
                 let late = limit.has(Stage::Late).then(|| Step::LateLimit(limit.clone()));
                 early.into_iter().chain(late).collect()

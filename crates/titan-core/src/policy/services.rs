@@ -8,6 +8,7 @@ use crate::auth::jwt::{Algorithm, Provider};
 use crate::auth::{Events, Revocations};
 use crate::config::raw;
 use crate::metrics::Registry;
+use crate::rt::clock::Held;
 use crate::store::{SharedRevocations, Stores};
 use crate::tls;
 
@@ -28,6 +29,8 @@ pub struct Services {
     pub stores: Stores,
     /// What several policies share.
     pub in_use: InUse,
+    /// The time that limits of a rehearsal see; `None` = it passes.
+    pub held: Option<Arc<Held>>,
 }
 
 impl Default for Services {
@@ -40,6 +43,7 @@ impl Default for Services {
             events: None,
             stores: Stores::default(),
             in_use: InUse::default(),
+            held: None,
         }
     }
 }

@@ -33,8 +33,8 @@ fn begin(origin: &AtomicU64, now: u64) -> u64 {
     origin.compare_exchange(UNSET, now, AcqRel, Acquire).map_or_else(|theirs| theirs, |_| now)
 }
 
-/// Moves the clock ahead for the whole process: what a limit or a breaker waits for is over sooner. For rehearsals; timers that run
-/// already are not woken by it.
+/// Moves the clock ahead for the whole process: what a breaker waits for is over sooner. For rehearsals; timers that run already are not
+/// woken by it.
 pub fn skip(by: Duration) {
     now();
     // The one value that means "unset" is passed over.
@@ -42,12 +42,29 @@ pub fn skip(by: Duration) {
         UNSET => Some(UNSET - 1),
         earlier => Some(earlier),
     });
-    SKIPPED.fetch_add(millis(by) * 1_000_000, Relaxed);
 }
 
-/// Nanoseconds [skipped](skip) so far, for clocks that are not this one.
-pub fn skipped_nanos() -> u64 {
-    SKIPPED.load(Relaxed)
+/// A clock that stands still until it is moved: how many requests a limit admits in a test must not depend on how fast the machine is.
+#[derive(Debug)]
+pub struct Held(AtomicU64);
+
+impl Default for Held {
+    /// A time near zero is no special case anywhere.
+    fn default() -> Self {
+        Self(AtomicU64::new(3_600_000_000_000))
+    }
+}
+
+impl Held {
+    /// Its time, nanoseconds.
+    pub fn now(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    /// Moves it ahead.
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
 }
 
 thread_local! {
@@ -101,7 +118,6 @@ fn millis(wait: Duration) -> u64 {
 const UNSET: u64 = u64::MAX;
 /// The coarse clock's time at which this one was 0; goes below zero by wrapping.
 static ORIGIN: AtomicU64 = AtomicU64::new(UNSET);
-static SKIPPED: AtomicU64 = AtomicU64::new(0);
 
 #[cfg(target_os = "linux")]
 fn coarse() -> u64 {

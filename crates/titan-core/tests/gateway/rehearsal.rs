@@ -106,6 +106,26 @@ fn nothing_is_bound_or_reached_and_the_verdicts_are_told() {
 }
 
 #[test]
+fn limits_go_by_a_clock_that_stands_still() {
+    let (address, _) = stage();
+    let host = Host { rehearsal: Some(Rehearsal::new(address, "secret".into())), ..Host::default() };
+    let mut config = config();
+    // In real time a token would come back every hundred microseconds.
+    let limit = json!({ "limits": [{ "requests": 10_000, "window_ms": 1_000, "burst": 2 }] });
+    config["policies"] = json!([{ "name": "limit", "type": "rate_limit", "config": limit }]);
+    config["routes"] = json!([{ "name": "all", "match": { "path": "/*" }, "policies": [0], "action": { "type": "fixed", "status": 200 } }]);
+    let gateway = start(config, host).unwrap_or_else(|issues| panic!("{issues:?}"));
+    let statuses = |count: usize| -> Vec<String> {
+        (0..count)
+            .map(|_| rehearse(&gateway, None, None, "GET / HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").0[9..12].into())
+            .collect()
+    };
+    assert_eq!(statuses(4), ["200", "200", "429", "429"]);
+    gateway.skip(std::time::Duration::from_millis(1));
+    assert_eq!(statuses(3), ["200", "200", "429"]);
+}
+
+#[test]
 fn a_gateway_that_serves_rehearses_nothing() {
     let origin = Origin::fixed(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     let gateway = gateway(proxy(origin.address));
