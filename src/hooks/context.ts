@@ -8,9 +8,14 @@ export class UndeclaredReadError extends Error {
   override readonly name = "UndeclaredReadError";
 }
 
-/** The body is not what the hook asked for: the client's fault, answered with 400. */
+/** The body is not what the hook asked for: the client's fault, answered with 400 or 415. */
 export class BodyError extends Error {
   override readonly name = "BodyError";
+  readonly status: 400 | 415;
+  constructor(status: 400 | 415, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.status = status;
+  }
 }
 
 const NONE: readonly Edit[] = [];
@@ -78,7 +83,7 @@ export class Frame {
     return this.call.latin1(this.place(read, how));
   }
 
-  edit(kind: number, name: string, value: string): void {
+  edit(kind: number, name: string, value: string | Uint8Array): void {
     this.edits ??= [];
     this.edits.push([kind, name, value]);
   }
@@ -87,17 +92,23 @@ export class Frame {
     return this.edits ?? NONE;
   }
 
-  body(read: "request_body" | "response_body", mode: BodyMode | undefined): unknown {
+  body(read: "request_body" | "response_body", mode: BodyMode | undefined, coding: () => string | undefined): unknown {
     if (mode === undefined) return undefined;
     const index = this.place(read, "a body");
     if (mode === "bytes") return this.call.bytes(index);
+    const coded = coding();
+    if (coded !== undefined && coded !== "" && coded.toLowerCase() !== "identity")
+      throw new BodyError(
+        415,
+        `the body has the content coding ${JSON.stringify(coded)}, and a hook reads it as ${mode}`,
+      );
     const text = this.call.utf8(index);
     if (mode === "text" || text === undefined) return text;
     if (text === "") return undefined;
     try {
       return JSON.parse(text);
     } catch (cause) {
-      throw new BodyError("the body is not valid JSON", { cause });
+      throw new BodyError(400, "the body is not valid JSON", { cause });
     }
   }
 
@@ -129,12 +140,12 @@ export class Headers {
       for (let i = edits.length - 1; i >= 0; i--) {
         const [kind, edited, value] = edits[i] as Edit;
         if (edited !== lower) continue;
-        if (kind === this.#kind) return this.#firstAfter(i, lower) ?? value;
+        if (kind === this.#kind) return this.#firstAfter(i, lower) ?? (value as string);
         if (kind === this.#kind + 2) return this.#firstAfter(i, lower);
       }
-      return this.#received(lower) ?? this.#firstAfter(-1, lower);
+      return this.received(lower) ?? this.#firstAfter(-1, lower);
     }
-    return this.#received(lower);
+    return this.received(lower);
   }
 
   has(name: string): boolean {
@@ -143,7 +154,8 @@ export class Headers {
 
   *entries(): IterableIterator<[string, string]> {
     const map = new Map([...this.#decoded()].map(([name, values]) => [name, [...values]]));
-    for (const [kind, name, value] of this.#frame.edited) {
+    for (const [kind, name, text] of this.#frame.edited) {
+      const value = text as string;
       if (kind === this.#kind) map.set(name, [value]);
       else if (kind === this.#kind + 1) map.set(name, [...(map.get(name) ?? []), value]);
       else if (kind === this.#kind + 2) map.delete(name);
@@ -169,15 +181,16 @@ export class Headers {
   #firstAfter(index: number, name: string): string | undefined {
     const edits = this.#frame.edited;
     const decided = index >= 0 && edits[index]?.[0] === this.#kind ? edits[index]?.[2] : undefined;
-    if (decided !== undefined) return decided;
+    if (decided !== undefined) return decided as string;
     for (let i = index + 1; i < edits.length; i++) {
       const [kind, edited, value] = edits[i] as Edit;
-      if (edited === name && kind === this.#kind + 1) return value;
+      if (edited === name && kind === this.#kind + 1) return value as string;
     }
     return undefined;
   }
 
-  #received(lower: string): string | undefined {
+  /** The first value that came, whatever was edited since. */
+  received(lower: string): string | undefined {
     const { call, plan } = this.#frame;
     const index = plan.layout.get(this.#one + lower);
     if (index !== undefined) return call.latin1(index);
@@ -243,10 +256,27 @@ class Request {
   }
   get body(): unknown {
     if (!this.#read) {
-      this.#body = this.#frame.body("request_body", this.#frame.plan.body);
+      this.#body = this.#frame.body("request_body", this.#frame.plan.body, () =>
+        this.headers.received("content-encoding"),
+      );
       this.#read = true;
     }
     return this.#body;
+  }
+  setBody(body: unknown): void {
+    const { call, plan } = this.#frame;
+    if (call.point !== 0) throw new TypeError("the request has gone: its body can be replaced in onRequest only");
+    if (plan.body === undefined)
+      throw new TypeError(`the hook "${plan.name}" replaces a body that it does not read: give it "body"`);
+    const written = encoded(body, plan.body);
+    const size = typeof written === "string" ? Buffer.byteLength(written) : written.length;
+    if (size > plan.maxBody)
+      throw new RangeError(
+        `the new body has ${size} bytes; "maxBody" of the hook "${plan.name}" allows ${plan.maxBody}`,
+      );
+    this.#frame.edit(EDIT.body, "", written);
+    this.#body = body;
+    this.#read = true;
   }
 }
 
@@ -269,7 +299,9 @@ class Response {
   }
   get body(): unknown {
     if (!this.#read) {
-      this.#body = this.#frame.body("response_body", this.#frame.plan.responseBody);
+      this.#body = this.#frame.body("response_body", this.#frame.plan.responseBody, () =>
+        this.headers.received("content-encoding"),
+      );
       this.#read = true;
     }
     return this.#body;
@@ -410,6 +442,20 @@ export class Context {
     this.#facts ??= JSON.parse(this.#frame.call.utf8(this.#frame.place("log", "the log's facts")) ?? "{}");
     return (this.#facts as Record<string, unknown>)[name] ?? undefined;
   }
+}
+
+/** A new body as it is sent; throws where it is not of the form that the hook reads. */
+function encoded(body: unknown, mode: BodyMode): string | Uint8Array {
+  if (mode === "json") {
+    const text = JSON.stringify(body);
+    if (text === undefined) throw new TypeError("the new body has no JSON form");
+    return text;
+  }
+  if (mode === "text" ? typeof body !== "string" : !(body instanceof Uint8Array))
+    throw new TypeError(
+      `the new body of a hook that reads ${mode} must be a ${mode === "text" ? "string" : "Uint8Array"}`,
+    );
+  return body as string | Uint8Array;
 }
 
 /** A parameter as text; one that is not well encoded stays as it is. */

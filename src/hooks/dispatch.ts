@@ -206,8 +206,9 @@ export class HookThread {
     const { call, plan } = frame;
     const handler = ["onRequest", "onResponse", "onError", "onLog"][call.point] as string;
     if (error instanceof BodyError && call.point === 0) {
-      const body = JSON.stringify({ error: "bad_request", message: error.message, request_id: requestId(frame) });
-      this.#settle(frame, new Answer(400, body, { "content-type": "application/json" }));
+      const told = { error: error.status === 415 ? "unsupported_media_type" : "bad_request", message: error.message };
+      const body = JSON.stringify({ ...told, request_id: requestId(frame) });
+      this.#settle(frame, new Answer(error.status, body, { "content-type": "application/json" }));
       return;
     }
     this.#report(plan, handler, error, requestId(frame));

@@ -8,6 +8,9 @@ export type PointName = keyof typeof POINTS;
 
 const HANDLERS = { request: "onRequest", response: "onResponse", error: "onError", log: "onLog" } as const;
 
+/** Largest body that a hook reads unless it says otherwise, bytes. */
+const MAX_BODY = 1 << 20;
+
 /** A hook ready to be called. Its number is its place in the generation. */
 export interface HookPlan {
   readonly name: string;
@@ -19,6 +22,8 @@ export interface HookPlan {
   readonly layout: ReadonlyMap<string, number>;
   readonly body: BodyMode | undefined;
   readonly responseBody: BodyMode | undefined;
+  /** Bytes of a request's body, read or put in its place. */
+  readonly maxBody: number;
   /** What was declared, for the message when something else is read; `undefined` = nothing was. */
   readonly declared: Reads | undefined;
 }
@@ -62,6 +67,7 @@ export function planHook(name: string, input: HookInput, report: (finding: HookF
     layout: new Map(reads.map((read, index) => [read, index])),
     body: input.body,
     responseBody: input.responseBody,
+    maxBody: input.maxBody ?? MAX_BODY,
     declared: input.reads,
   };
 }
@@ -81,9 +87,9 @@ export function nativeHook(plan: HookPlan, report: (finding: HookFinding) => voi
   if (input.when?.methods) native.methods = input.when.methods.map((method) => method.toUpperCase());
   if (input.when?.paths) native.paths = [...input.when.paths];
   if (input.when?.headers) native.headers = input.when.headers.map((header) => header.toLowerCase());
-  if (plan.body !== undefined) native.request_body = count("maxBody", input.maxBody ?? 1 << 20, report);
+  if (plan.body !== undefined) native.request_body = count("maxBody", input.maxBody ?? MAX_BODY, report);
   if (plan.responseBody !== undefined)
-    native.response_body = count("maxResponseBody", input.maxResponseBody ?? 1 << 20, report);
+    native.response_body = count("maxResponseBody", input.maxResponseBody ?? MAX_BODY, report);
   for (const [key, mode] of [
     ["body", plan.body],
     ["responseBody", plan.responseBody],
@@ -127,6 +133,18 @@ function* readNames(input: HookInput, points: readonly PointName[]): Generator<s
   if (points.includes("log")) yield "log";
   if (input.body !== undefined) yield "request_body";
   if (input.responseBody !== undefined) yield "response_body";
+  // Text that a coding was applied to is none: see `Frame.body`.
+  if (isText(input.body) && reads.headers !== true) yield* missing("header:content-encoding", reads.headers);
+  if (isText(input.responseBody) && reads.responseHeaders !== true)
+    yield* missing("response_header:content-encoding", reads.responseHeaders);
+}
+
+function isText(mode: BodyMode | undefined): boolean {
+  return mode === "json" || mode === "text";
+}
+
+function* missing(read: string, named: readonly string[] | undefined): Generator<string> {
+  if (!named?.some((name) => name.toLowerCase() === "content-encoding")) yield read;
 }
 
 function milliseconds(value: number | string, report: (finding: HookFinding) => void): number {

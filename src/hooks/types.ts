@@ -78,6 +78,21 @@ export interface HookRequest<H extends ReadHeaders = ReadHeaders, B = undefined>
   readonly body: B;
 }
 
+/** The request before it is forwarded: what can be changed of it. */
+export interface EditRequest<B = undefined> extends HookRequest<EditHeaders, B> {
+  /**
+   * Forwards this body instead of the client's; later hooks read it too. Only where the hook has `body`, in the form that it names
+   * (`"json"`: what `JSON.stringify` takes), and up to `maxBody` bytes. The length is Titan's business; `content-encoding` and digests of
+   * the old body are taken off, `content-type` stays unless it is set.
+   *
+   * @throws TypeError for another form, RangeError above `maxBody`
+   */
+  setBody(body: NewBody<B>): void;
+}
+
+/** What {@link EditRequest.setBody} takes, by what is read. */
+export type NewBody<B> = [B] extends [undefined] ? never : B;
+
 /** An answer in place of the one that would come. Made with `ctx.respond`, `ctx.json` or `ctx.redirect`. */
 export class Answer {
   readonly status: number;
@@ -124,7 +139,7 @@ interface BaseContext<P extends string, S extends object> {
 /** What `onRequest` gets. */
 export interface RequestContext<P extends string = string, B = undefined, S extends object = Record<string, unknown>>
   extends BaseContext<P, S> {
-  readonly request: HookRequest<EditHeaders, B>;
+  readonly request: EditRequest<B>;
   /** Edits of the answer's headers, whoever answers. */
   readonly response: { readonly headers: Pick<EditHeaders, "set" | "append" | "delete"> };
   /** Changes what is forwarded. What was authorised stays: policies have seen the path as it came. */

@@ -30,10 +30,11 @@ export const EDIT = {
   query: 8,
   upstream: 9,
   backend: 10,
+  body: 11,
 } as const;
 
 /** One edit. */
-export type Edit = readonly [kind: number, name: string, value: string];
+export type Edit = readonly [kind: number, name: string, value: string | Uint8Array];
 
 /** A call within a buffer. */
 export class Call {
@@ -121,7 +122,8 @@ export class Replies {
     body: string | Uint8Array,
   ): void {
     let room = REPLY_HEAD + 3 + (typeof body === "string" ? body.length * 3 : body.length);
-    for (const [, name, value] of edits) room += 12 + name.length + value.length * 3;
+    for (const [, name, value] of edits)
+      room += 12 + name.length + (typeof value === "string" ? value.length * 3 : value.length);
     const start = this.length;
     if (start + room > this.bytes.length) this.#grow(start + room);
     const { bytes } = this;
@@ -141,7 +143,8 @@ export class Replies {
       let end = at + 8;
       end += bytes.write(name, end, "latin1");
       // Header values are bytes; names of upstreams are text.
-      const written = bytes.write(value, end, kind <= 6 ? "latin1" : "utf8");
+      const written =
+        typeof value === "string" ? bytes.write(value, end, kind <= 6 ? "latin1" : "utf8") : copy(value, bytes, end);
       bytes.writeUInt32LE(written, at + 4);
       at = (end + written + 3) & ~3;
     }
@@ -168,4 +171,9 @@ export class Replies {
     // One large answer must not hold its memory for good.
     if (this.bytes.length > 1 << 20) this.bytes = Buffer.allocUnsafeSlow(64 << 10);
   }
+}
+
+function copy(from: Uint8Array, to: Buffer, at: number): number {
+  to.set(from, at);
+  return from.length;
 }

@@ -107,6 +107,15 @@ it("bodies have the type that was asked for", () => {
   defineHook({ onRequest: (ctx) => void expectTypeOf(ctx.request.body).toEqualTypeOf<undefined>() });
 });
 
+it("a new body has the form of the one that is read", () => {
+  defineHook({ body: "json", onRequest: (ctx) => ctx.request.setBody({ any: ["json"] }) });
+  defineHook({ body: "bytes", onRequest: (ctx) => ctx.request.setBody(new Uint8Array()) });
+  // @ts-expect-error text is a string
+  defineHook({ body: "text", onRequest: (ctx) => ctx.request.setBody(1) });
+  // @ts-expect-error nothing is read
+  defineHook({ onRequest: (ctx) => ctx.request.setBody("text") });
+});
+
 it("contexts offer what their point can do", () => {
   defineHook({
     onRequest(ctx) {

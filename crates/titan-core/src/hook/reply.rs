@@ -52,6 +52,7 @@ pub enum Edit {
     Query = 8,
     Upstream = 9,
     Backend = 10,
+    Body = 11,
 }
 
 /// A reply that was understood.
@@ -63,6 +64,8 @@ pub struct Reply {
     pub context: u32,
     /// Changes of where the request goes.
     pub rewrite: Rewrite,
+    /// What is forwarded in place of the request's body.
+    pub body: Option<Bytes>,
 }
 
 pub(super) fn token(record: &[u8]) -> Token {
@@ -143,6 +146,7 @@ pub(super) fn read(record: &Bytes, request_ops: &mut HeaderOps, response_ops: &m
             }
             9 => reply.rewrite.upstream = Some(text(value)?),
             10 => reply.rewrite.backend = Some(text(value)?),
+            11 => reply.body = Some(record.slice_ref(value)),
             _ => return Err(Fault::Invalid),
         }
     }

@@ -184,7 +184,10 @@ impl Hook {
         context: &mut Option<Context>,
     ) -> Result<Reply, Fault> {
         let reply = called.reply.and_then(|record| {
+            // Only who reads a body may replace it, and by none that is larger than it may read.
+            let fits = |reply: &Reply| reply.body.as_ref().is_none_or(|body| self.request_body > 0 && body.len() <= self.request_body);
             let read = reply::read(&record, request_ops, response_ops);
+            let read = read.and_then(|reply| if fits(&reply) { Ok(reply) } else { Err(Fault::Invalid) });
             if read.is_err() {
                 reply::discard(&record, &called.channel);
             }

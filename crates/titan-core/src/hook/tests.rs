@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::*;
+use crate::http::ops::HeaderOp;
 use crate::policy::testing::{Exchange, chain, head, policies, value};
 
 /// A call as the other end sees it.
@@ -182,6 +183,27 @@ fn what_is_declared_crosses_and_edits_come_back() {
     let headers = "host\ngateway.example\nX-A\n1\nCookie\ns=1\n";
     let values = vec![text("GET"), text("1"), None, text("id\n42\r\n\n"), text("b=c"), text("10.0.0.1"), text(headers)];
     assert_eq!(*seen.lock().unwrap(), [(7, 0, values)]);
+}
+
+#[test]
+fn a_body_is_replaced_by_who_reads_one_and_within_its_limit() {
+    for (body, limit, status) in [("new", 3, None), ("", 3, None), ("long", 3, Some(500)), ("new", 0, Some(500)), ("", 0, Some(500))] {
+        let thread = thread(move |_| Some(Said { edits: vec![(1, "content-encoding", "br"), (11, "", body)], ..Said::default() }));
+        let chain = chain(hook(&thread, json!({ "request_body": limit })));
+        block_on(async {
+            let mut exchange = Exchange::new("10.0.0.1", head("POST", "/a", &[]));
+            let (answer, _) = exchange.run_async(&chain).await;
+            assert_eq!(answer.map(|answer| answer.status), status, "{body:?} of at most {limit}");
+            let replaced = exchange.state.take_replaced_body();
+            assert_eq!(replaced.as_deref(), status.is_none().then_some(body.as_bytes()));
+            assert!(exchange.state.take_replaced_body().is_none(), "taken once");
+            let edits: Vec<_> = exchange.request_ops.iter().collect();
+            let removed = edits.iter().position(|edit| *edit == HeaderOp::Remove(b"content-encoding"));
+            let set = edits.iter().position(|edit| *edit == HeaderOp::Set(b"content-encoding", b"br"));
+            assert_eq!((removed.is_some(), set.is_some()), (status.is_none(), status.is_none()));
+            assert!(removed <= set, "the hook's own edits come after");
+        });
+    }
 }
 
 #[test]

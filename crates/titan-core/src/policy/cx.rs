@@ -102,6 +102,8 @@ pub(super) struct Hooked {
     pub(super) entered: bool,
     /// Body that was read for a hook.
     pub(super) body: Option<Bytes>,
+    /// A hook has put another body in its place, and nobody has taken it yet.
+    pub(super) replaced: bool,
 }
 
 /// Places in flight that an exchange holds. A tunnel that outlives its exchange takes them along.

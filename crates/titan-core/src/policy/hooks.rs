@@ -8,6 +8,9 @@ use crate::hook::{Extra, Hook, Point, Reply, Returned};
 use crate::http::answer::Answer;
 use crate::http::ops::HeaderOps;
 
+/// Fields of a request that speak of the bytes of its body.
+const OF_BODY: [&str; 5] = ["content-encoding", "content-md5", "digest", "content-digest", "repr-digest"];
+
 /// Begins a request hook's call.
 pub(super) fn request(hook: &Arc<Hook>, cx: &mut RequestCx<'_>) -> Flow {
     if hook.response_body() > 0 && hook.wants(Point::Response, &cx.req) {
@@ -17,8 +20,8 @@ pub(super) fn request(hook: &Arc<Hook>, cx: &mut RequestCx<'_>) -> Flow {
     if !hook.wants(Point::Request, &cx.req) {
         return Flow::Continue;
     }
-    if hook.request_body() > 0 && cx.state.hooked.body.is_none() {
-        // The chain puts the step in.
+    if hook.request_body() > 0 && cx.state.hooked.body.as_ref().is_none_or(|body| body.len() > hook.request_body()) {
+        // Not read yet, or within the larger limit of an earlier hook only. The chain puts the step in.
         return Flow::Body(0, hook.request_body());
     }
     cx.state.hooked.entered = true;
@@ -35,7 +38,15 @@ pub(super) fn returned(hook: &Hook, returned: Returned, cx: &mut RequestCx<'_>) 
     let (mut request_ops, mut response_ops) = (HeaderOps::default(), HeaderOps::default());
     match hook.read(returned, &mut request_ops, &mut response_ops, &mut cx.state.hooked.context) {
         Ok(Reply { answer: Some((status, body)), .. }) => Flow::Answer(Answer { status, headers: response_ops, body, stage: "hook" }),
-        Ok(Reply { rewrite, .. }) => {
+        Ok(Reply { rewrite, body, .. }) => {
+            if let Some(body) = body {
+                // What described the old body does not describe this one; the hook's own edits come after.
+                for name in OF_BODY {
+                    cx.request_ops.remove(name);
+                }
+                cx.state.hooked.body = Some(body);
+                cx.state.hooked.replaced = true;
+            }
             cx.request_ops.extend(&request_ops);
             cx.state.response_ops.extend(&response_ops);
             let known = cx.state.hooked.rewrite.take().unwrap_or_default();
@@ -107,5 +118,10 @@ impl PolicyState {
     /// Keeps the request's body for hooks that read it.
     pub fn set_body(&mut self, body: bytes::Bytes) {
         self.hooked.body = Some(body);
+    }
+
+    /// The body that a hook has put in the place of the request's since this was asked last.
+    pub fn take_replaced_body(&mut self) -> Option<bytes::Bytes> {
+        std::mem::take(&mut self.hooked.replaced).then(|| self.hooked.body.clone().unwrap_or_default())
     }
 }

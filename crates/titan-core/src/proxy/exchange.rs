@@ -283,11 +283,24 @@ impl<'l> Exchange<'l> {
                 settle(chain, flow, &mut cx, down, self.local, self.deadline).await
             };
             (self.kit.request_ops, self.kit.policy) = (request_ops, state);
+            if let Some(body) = self.kit.policy.take_replaced_body() {
+                self.kit.replay.clear();
+                // Held twice: for the hooks to come, and to be sent.
+                if !(self.room.take(body.len() as u64) && self.room.grow(&mut self.kit.replay, body.len())) {
+                    return Err(self.room.refuse());
+                }
+                self.kit.replay.extend_from_slice(&body);
+                self.held = true;
+            }
             match admitted? {
                 Admitted::Continue => return Ok(None),
                 Admitted::Answer(answer) => return Ok(Some(answer)),
                 Admitted::Body(step, limit) => {
                     Box::pin(super::stored::hold_request(self, down, limit as u64)).await?;
+                    // One that was read already, within the larger limit of an earlier hook.
+                    if self.kit.replay.len() > limit {
+                        return Err(super::relay::too_large(limit as u64));
+                    }
                     if !self.room.take(self.kit.replay.len() as u64) {
                         return Err(self.room.refuse());
                     }

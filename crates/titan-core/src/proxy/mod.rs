@@ -160,6 +160,9 @@ async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Afte
         };
     x.notes.upstream = Some(upstream.clone());
     let tunnel = tunnel::admit(x, route)?;
+    if tunnel.is_some() && x.held {
+        return Err(ProxyError::gateway(ErrorKind::Internal, "a request that changes protocols has no body, but a hook gave it one"));
+    }
     let changes_bodies = !route.bodies.is_pass_through();
     if changes_bodies {
         Box::pin(stored::change_request(x, down, &route.bodies)).await?;
