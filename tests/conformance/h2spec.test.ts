@@ -7,7 +7,7 @@ import { startTitan, type Titan } from "../helpers/titan.ts";
 import { goTool } from "../helpers/tools.ts";
 
 const run = promisify(execFile);
-const h2spec = goTool("h2spec", "github.com/summerwind/h2spec/cmd/h2spec@latest");
+const h2spec = await goTool("h2spec", "github.com/summerwind/h2spec/cmd/h2spec@latest");
 
 /**
  * Reads the whole request, then takes its time: a case sends several frames and wants the answer to the last of them, so an answer to the

@@ -1,14 +1,19 @@
-import { execFileSync } from "node:child_process";
+import { execFile, execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, renameSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
+import { promisify } from "node:util";
 
+const run = promisify(execFile);
+
+/** A build from nothing takes a minute of a core. It is not waited for synchronously: the worker must go on answering the runner. */
+const BUILD_MS = 900_000;
 const CACHE = resolve(import.meta.dirname, "../../.cache/tools");
 
 /**
  * A conformance tool written in Go: from the environment, the PATH or the cache, else built into the cache where there is a Go toolchain.
  * `undefined` where none of that is possible; the reason is printed, so that a skipped suite is seen.
  */
-export function goTool(name: string, module: string): string | undefined {
+export async function goTool(name: string, module: string): Promise<string | undefined> {
   const given = process.env[name.toUpperCase()];
   if (given !== undefined) return given;
   for (const dir of [CACHE, ...(process.env.PATH ?? "").split(":")]) {
@@ -17,7 +22,7 @@ export function goTool(name: string, module: string): string | undefined {
   }
   try {
     mkdirSync(CACHE, { recursive: true });
-    execFileSync("go", ["install", module], { env: { ...process.env, GOBIN: CACHE }, stdio: "pipe", timeout: 600_000 });
+    await run("go", ["install", module], { env: { ...process.env, GOBIN: CACHE }, timeout: BUILD_MS });
     const built = join(CACHE, basename(module.split("@")[0] as string));
     const file = join(CACHE, name);
     if (built !== file) renameSync(built, file);
@@ -26,6 +31,24 @@ export function goTool(name: string, module: string): string | undefined {
     console.warn(
       `SKIPPED: ${name} is not installed and could not be built with "go install ${module}": ${String(error)}`,
     );
+    return undefined;
+  }
+}
+
+/**
+ * A conformance program of this repository that is written in Go: from the environment, else built into the cache (its modules are pinned
+ * by its `go.sum`). `undefined` where there is no Go toolchain; the reason is printed, so that a skipped suite is seen.
+ */
+export async function goProgram(name: string, directory: string): Promise<string | undefined> {
+  const given = process.env[name.toUpperCase().replaceAll("-", "_")];
+  if (given !== undefined) return given;
+  const file = join(CACHE, name);
+  try {
+    mkdirSync(CACHE, { recursive: true });
+    await run("go", ["build", "-buildvcs=false", "-o", file, "."], { cwd: directory, timeout: BUILD_MS });
+    return file;
+  } catch (error) {
+    console.warn(`SKIPPED: ${name} could not be built with "go build" in ${directory}: ${String(error)}`);
     return undefined;
   }
 }
