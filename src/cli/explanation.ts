@@ -113,8 +113,12 @@ export function describe(answer: Explanation, request: ExplainRequest): string {
   }
   if (answer.policies.length > 0) {
     lines.push("", "Policies, in the order in which they run:");
-    for (const [i, { name, type }] of answer.policies.entries()) {
-      lines.push(`  ${i + 1}. ${type}${name === type ? "" : `  ${out.dim(name)}`}`);
+    for (const [i, { name, type, handlers, applies }] of answer.policies.entries()) {
+      const parts = [`  ${i + 1}. ${type}`];
+      if (name !== type) parts.push(out.dim(name));
+      if (handlers) parts.push(handlers.join(", "));
+      if (applies === false) parts.push(out.yellow("not called: its `when` does not hold"));
+      lines.push(parts.join("  "));
     }
   }
   const others = answer.considered.filter(({ taken }) => !taken);

@@ -143,7 +143,14 @@ export interface Explanation {
   /** Every route whose host and path match, in the order in which they are tried. */
   considered: { route: string; pattern: string; taken: boolean; because: string }[];
   /** In the order in which they run. */
-  policies: { name: string; type: string }[];
+  policies: {
+    name: string;
+    type: string;
+    /** Of a hook: the functions that it has, such as `onRequest`. */
+    handlers?: string[];
+    /** Of a hook: whether its `when` holds for this request. */
+    applies?: boolean;
+  }[];
 }
 
 /** What a route does with a request. */

@@ -106,6 +106,36 @@ test("explain: the route, why not the others, the order of policies, the forward
   expect(titan(["explain", "GET", "nonsense", "--config", good]).code).toBe(2);
 });
 
+test("explain: which hooks are called, and which are not", () => {
+  const hooked = file(
+    "hooked.mjs",
+    `import { defineHook } from "@titan-gateway/titan";
+export default {
+  upstreams: [{ name: "api", backends: ["127.0.0.1:3000"] }],
+  hooks: {
+    writes: defineHook({ global: true, when: { methods: ["POST"], paths: ["/a/*"] }, onRequest() {}, onLog() {} }),
+    all: defineHook({ global: true, onResponse() {} }),
+  },
+  routes: [{ path: "/*", upstream: "api", onRequest() {} }],
+};`,
+  );
+  const explain = (...args: string[]) => titan(["explain", ...args, "--config", hooked]);
+  const post = explain("POST", "/a/b");
+  expect(post.code, post.err).toBe(0);
+  expect(post.out).toContain(
+    "1. hook  writes  onRequest, onLog\n  2. hook  all  onResponse\n  3. hook  /*.hook  onRequest\n",
+  );
+  expect(explain("GET", "/a/b").out).toContain(
+    "1. hook  writes  onRequest, onLog  not called: its `when` does not hold\n",
+  );
+  expect(JSON.parse(explain("POST", "/x", "--json").out).policies[0]).toEqual({
+    name: "writes",
+    type: "hook",
+    handlers: ["onRequest", "onLog"],
+    applies: false,
+  });
+});
+
 test("routes", () => {
   const { code, out } = titan(["routes", "--config", good]);
   expect(code).toBe(0);

@@ -1,10 +1,12 @@
 //! Which route a request would take, and why: `titan explain`. Nothing is sent; the same code decides as for a real request.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Issue, compile, raw};
+use crate::hook::Point;
 use crate::http::head::RequestHead;
 use crate::http::{h1, host, path};
 use crate::policy;
@@ -142,7 +144,17 @@ pub struct Step {
     /// Type.
     #[serde(rename = "type")]
     pub kind: String,
+    /// Of a hook: the functions that it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handlers: Option<Vec<&'static str>>,
+    /// Of a hook: whether its conditions (`when`) hold for this request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub applies: Option<bool>,
 }
+
+/// Functions of hooks, by their points.
+const HANDLERS: [(Point, &str); 4] =
+    [(Point::Request, "onRequest"), (Point::Response, "onResponse"), (Point::Error, "onError"), (Point::Log, "onLog")];
 
 /// Explains `request` under `config`. Nothing of `config` is started.
 pub fn explain(config: &raw::Config, request: &Request) -> Result<Explanation, Vec<Issue>> {
@@ -173,13 +185,25 @@ pub fn decide(snapshot: &Snapshot, request: &Request) -> Explanation {
         Found::Route(index, _) => Some(*index),
         _ => None,
     };
-    let policies = taken.map_or(&snapshot.fallback_policies, |index| &snapshot.routes[index].policies);
+    let (policies, chain) = taken.map_or((&snapshot.fallback_policies, &snapshot.fallback), |index| {
+        let route = &snapshot.routes[index];
+        (&route.policies, &route.chain)
+    });
+    let step = |(place, (name, kind)): (usize, &(Arc<str>, &'static str))| {
+        let hook = chain.hook_at(place);
+        Step {
+            name: name.to_string(),
+            kind: (*kind).into(),
+            handlers: hook.map(|hook| HANDLERS.iter().filter(|(point, _)| hook.has(*point)).map(|(_, name)| *name).collect()),
+            applies: hook.map(|hook| hook.applies(&head, &normal)),
+        }
+    };
     let mut out = Explanation {
         host: name.to_string(),
         path: text(&normal),
         preflight,
         considered: snapshot.router.considered(&input).iter().map(|one| candidate(snapshot, one, taken, input.method)).collect(),
-        policies: policies.iter().map(|(name, kind)| Step { name: name.to_string(), kind: (*kind).into() }).collect(),
+        policies: policies.iter().enumerate().map(step).collect(),
         ..Explanation::default()
     };
     match found {

@@ -137,11 +137,15 @@ impl Hook {
 
     /// Whether it is called at a point of this request.
     pub fn wants(&self, point: Point, req: &RequestView<'_>) -> bool {
-        self.has(point)
-            && (self.methods.is_empty() || self.methods.iter().any(|method| **method == *req.head.method_bytes()))
+        self.has(point) && self.applies(req.head, req.path)
+    }
+
+    /// Whether its conditions hold for a request with this head and match path.
+    pub fn applies(&self, head: &RequestHead, path: &[u8]) -> bool {
+        (self.methods.is_empty() || self.methods.iter().any(|method| **method == *head.method_bytes()))
             && (self.paths.is_empty()
-                || self.paths.iter().any(|(path, prefix)| if *prefix { req.path.starts_with(path) } else { **path == *req.path }))
-            && self.headers.iter().all(|name| req.head.get_name(name).is_some())
+                || self.paths.iter().any(|(own, prefix)| if *prefix { path.starts_with(own) } else { **own == *path }))
+            && self.headers.iter().all(|name| head.get_name(name).is_some())
     }
 
     /// Calls it. The future borrows nothing.

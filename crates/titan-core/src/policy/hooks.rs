@@ -109,6 +109,11 @@ impl Chain {
         }
     }
 
+    /// The hook at a place of the order in which an explanation has the policies.
+    pub fn hook_at(&self, place: usize) -> Option<&Hook> {
+        self.steps.get(place).and_then(|step| if let Step::Hook(hook) = step { Some(&**hook) } else { None })
+    }
+
     fn hook_list(&self) -> impl Iterator<Item = &Arc<Hook>> {
         self.steps.iter().filter_map(|step| if let Step::Hook(hook) = step { Some(hook) } else { None })
     }
