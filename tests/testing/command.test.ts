@@ -49,6 +49,12 @@ it("the example passes, from whichever folder", () => {
   expect(json.files[0].cases).toMatchObject([{ name: "orders want a token", status: "passed", failures: [] }]);
 });
 
+it("what the other examples promise is kept", () => {
+  const { code, out, err } = titan(ROOT, "examples");
+  expect([code, err], out).toEqual([0, ""]);
+  expect(out).toMatch(/\n2\d passed, 0 failed, 1 skipped\n4 files/);
+});
+
 it("a failure names the expectation, its place, what came instead and why", () => {
   const where = folder({
     "titan.yaml": CONFIG,
@@ -120,6 +126,21 @@ it("limits act, steps share a gateway and cases do not", () => {
   expect(out).toContain("2 passed, 1 failed");
   expect(out).toMatch(/received {2}429 \(global\.rate_limit: Rate limit exceeded; try again in \d+ s\)/);
   expect(out).toMatch(/cases\[2\]\.expect\.status titan\.test\.json:1:\d+/);
+});
+
+it("deadlines pass in real time", () => {
+  const where = folder({
+    "titan.yaml": CONFIG.replace('rewrite_path: "/v2/users/:id"', "timeout: 100ms"),
+    "titan.test.yaml": `upstreams: { api: [{ delay: 20s }, { delay: 1ms, body: soon }] }
+cases:
+  - name: late, then not
+    steps:
+      - { request: /users/7, expect: { status: 504, stage: upstream_timeout } }
+      - { request: /users/7, expect: { status: 200, body: soon } }
+`,
+  });
+  const { code, out } = titan(where);
+  expect([code, out]).toEqual([0, expect.stringContaining("1 passed")]);
 });
 
 it("what a test leaves out or gets wrong is said at its place", () => {

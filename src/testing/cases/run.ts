@@ -1,4 +1,5 @@
 /** Runs files of test cases. */
+import { setTimeout as sleep } from "node:timers/promises";
 import { loadConfig } from "../../config/index.ts";
 import { formatPath, type Issue, type Path } from "../../config/issue.ts";
 import { suggest } from "../../config/suggest.ts";
@@ -187,7 +188,12 @@ function fakes(answers: Readonly<Record<string, FakeAnswers>>): Record<string, F
     Object.entries(answers).map(([name, answer]): [string, FakeUpstream] => {
       const turns = [answer].flat() as FakeAnswer[];
       let turn = 0;
-      return [name, () => responseOf(turns[Math.min(turn++, turns.length - 1)] as FakeAnswer)];
+      const next = async (): Promise<Response> => {
+        const answer = turns[Math.min(turn++, turns.length - 1)] as FakeAnswer;
+        if (typeof answer === "object" && answer.delay > 0) await sleep(answer.delay, undefined, { ref: false });
+        return responseOf(answer);
+      };
+      return [name, next];
     }),
   );
 }

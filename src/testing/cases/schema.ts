@@ -60,6 +60,7 @@ const fakeFields = {
   headers: headers().default({}),
   body: string({ max: 10_000_000 }).optional().doc("The body as text."),
   json: json().optional().doc("The body as JSON, with its `content-type`."),
+  delay: duration("ms", { min: 0, max: 60_000 }).default(0).doc("How long the answer takes, in real time."),
   reset: boolean().default(false).doc("Break the connection instead of answering."),
 };
 const fake = () =>
