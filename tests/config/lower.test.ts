@@ -1,4 +1,5 @@
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
@@ -105,6 +106,51 @@ describe("middleware", () => {
     });
     expect(of(0)).toEqual(of(1));
     expect(native.policies).toHaveLength(1);
+  });
+
+  it("of a surface takes the place of the global limit, counted where and how that is", async () => {
+    const surfaces = [{ surface_id: "chat", rate_limit_rps: 10, rate_limit_burst: 20 }];
+    const routes = [
+      { path: "/chat", upstream: "api", surface: "chat" },
+      { path: "/v1/chat", upstream: "api", surface: "chat" },
+      { path: "/else", upstream: "api" },
+    ];
+    const config = { rate_limit: { requests_per_second: 1, key: "header:X-Tenant" }, surfaces, routes };
+    const { of } = await lowered(config);
+    const limit = { requests: 10, burst: 20, key: [{ from: "header", name: "x-tenant" }] };
+    expect(of(0)).toMatchObject([{ name: "surface.chat", config: { limits: [limit] } }]);
+    expect(of(1), "one policy, so one set of counters").toEqual(of(0));
+    expect(ruling(of(2))).toEqual(["global.rate_limit"]);
+    expect((await lowered({ ...config, rate_limit: { enabled: false } })).of(0), "limits are off").toEqual([]);
+  });
+
+  it("of surfaces from a file: what stands in the configuration wins, what is wrong in the file is refused", async () => {
+    const dir = mkdtempSync(join(tmpdir(), "titan-surfaces-"));
+    const file = join(dir, "gateway_surface.json");
+    const routes = [
+      { path: "/a", upstream: "api", surface: "a" },
+      { path: "/b", upstream: "api", surface: "b" },
+    ];
+    const base = { surfaces_file: file, surfaces: { surface_id: "a", rate_limit_rps: 1 }, routes };
+    const write = (value: unknown) => writeFileSync(file, JSON.stringify(value));
+    write([
+      { surface_id: "a", rate_limit_rps: 50 },
+      { surface_id: "b", rate_limit_rps: 60, rate_limit_burst: 70, owner: "team" },
+    ]);
+    const { of } = await lowered(base);
+    expect([of(0), of(1)]).toMatchObject([
+      [{ config: { limits: [{ requests: 1, burst: 2 }] } }],
+      [{ config: { limits: [{ requests: 60, burst: 70 }] } }],
+    ]);
+    const codes = async (config: object) =>
+      (await resolveConfig({ upstreams, ...config }, { env: {} })).issues.map(({ code, path }) => `${code} ${path}`);
+    write({ surface_id: "b", rate_limit_rps: -1 });
+    expect(await codes(base)).toEqual(["wrong_type surfaces_file", "unknown_name routes[1].surface"]);
+    writeFileSync(file, "{");
+    expect(await codes({ ...base, routes: [] })).toEqual(["not_readable surfaces_file"]);
+    const twice = [{ ...routes[0], middleware: [limit(1)] }];
+    expect(await codes({ surfaces: base.surfaces, routes: twice })).toEqual(["contradiction routes[0].surface"]);
+    rmSync(dir, { recursive: true });
   });
 
   it("that is switched off is not there", async () => {

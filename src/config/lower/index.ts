@@ -47,6 +47,9 @@ export function lower(config: Config, base: string, hooks: ReadonlyMap<string, H
       // `null` says "none" where leaving the field out would mean the default.
       via: server.forwarding.via === "" ? null : server.forwarding.via,
       request_id: server.forwarding.request_id_header === "" ? null : server.forwarding.request_id_header.toLowerCase(),
+      id_pattern: server.forwarding.id_pattern,
+      correlation_id: server.forwarding.correlation_id_header.toLowerCase() || undefined,
+      server_timing: server.forwarding.server_timing,
       trace_context: server.forwarding.trace_context,
     }),
     access_log: logging.log_requests

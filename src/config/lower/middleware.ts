@@ -13,6 +13,7 @@ import { lowerAuth, lowerAuthorize, type Method } from "./auth.ts";
 import type { Json, Lowering } from "./context.ts";
 import { HookTable, type HookUse } from "./hooks.ts";
 import { lowerPolicy, type PolicyType } from "./policies.ts";
+import { SurfaceTable } from "./surfaces.ts";
 
 type Type = keyof typeof MIDDLEWARE;
 type Middleware = OutputOf<typeof middleware>;
@@ -65,6 +66,7 @@ export class MiddlewareTable {
   readonly origins: Path[] = [];
   readonly global: Slots;
   readonly hooks: HookTable;
+  readonly #surfaces: SurfaceTable;
   readonly #hookIndices = new Map<HookUse, number | undefined>();
   readonly #cx: Lowering;
   readonly #named = new Map<string, Use>();
@@ -79,6 +81,10 @@ export class MiddlewareTable {
     this.hooks = new HookTable(cx, used);
     this.#collectNamed();
     this.global = this.#collectGlobal();
+    this.#surfaces = new SurfaceTable(
+      cx,
+      this.global.uses.get("rate_limit")?.config as OutputOf<(typeof MIDDLEWARE)["rate_limit"]> | undefined,
+    );
   }
 
   #collectNamed(): void {
@@ -273,6 +279,7 @@ export class MiddlewareTable {
       });
     }
     const slots = this.#slots(uses, "on this route");
+    if (route.surface !== undefined) this.#addSurface(slots, route.surface, [...path, "surface"]);
     slots.hooks = hooks;
     const { onRequest, onResponse, onError, onLog } = route;
     if (onRequest || onResponse || onError || onLog) {
@@ -289,6 +296,15 @@ export class MiddlewareTable {
       else this.#addModes(slots, route.auth, [...path, "auth"], () => undefined);
     }
     return slots;
+  }
+
+  /** The limit of a route's surface, unless limits are switched off altogether. */
+  #addSurface(slots: Slots, id: string, path: Path): void {
+    const use = this.#surfaces.get(id);
+    if (use === undefined) this.#cx.unknownName("surface", id, path, this.#surfaces.ids);
+    else if (slots.uses.has("rate_limit"))
+      this.#cx.error("contradiction", path, 'a rate limit is also listed in "middleware"; keep one of them');
+    else if (this.#cx.config.rate_limit?.enabled !== false) slots.uses.set("rate_limit", use);
   }
 
   /** Indices of a use's policies; none where it asks for nothing. */

@@ -60,6 +60,7 @@ export function lowerRoutes(cx: Lowering, table: MiddlewareTable): { routes: Jso
       !item.transform &&
       item.compression === undefined &&
       !item.auth &&
+      item.surface === undefined &&
       item.auth_required === undefined &&
       item.skip_middleware.length === 0;
     const open = item.required_scopes.length === 0 && item.required_roles.length === 0;

@@ -155,6 +155,18 @@ export const rateLimit = object(
   },
 );
 
+/** An API surface with the limit that it has, as the surface files of Talos say it. */
+export const surface = object(
+  {
+    surface_id: string({ min: 1, max: 128 }).doc("Name of the surface: a route's `surface`."),
+    rate_limit_rps: number({ min: 0.001, max: 1e9 }).doc("Requests a second of one key."),
+    rate_limit_burst: integer({ min: 1, max: 1e12 })
+      .optional()
+      .doc("Requests admitted at once by a key that was quiet; default twice the requests of a second."),
+  },
+  { title: "Surface", guarded: true, aliases: { id: "surface_id", rps: "rate_limit_rps", burst: "rate_limit_burst" } },
+);
+
 export const concurrency = object(
   {
     enabled: enabled(),

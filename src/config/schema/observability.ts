@@ -7,6 +7,7 @@ import { logLevel } from "./server.ts";
 export const LOG_FIELDS = [
   "time",
   "request_id",
+  "correlation_id",
   "trace_id",
   "client_ip",
   "peer",

@@ -1,9 +1,9 @@
 /** The whole configuration. */
 import { type InputOf, isObject, list, map, type OutputOf, object, raw, string } from "../kit/index.ts";
 import { apikey, basic, jwt, jwtAuthz, mtls, redis } from "./auth.ts";
-import { name } from "./formats.ts";
+import { file, name } from "./formats.ts";
 import { hooks, hookWorkers } from "./hooks.ts";
-import { compression, cors, ipFilter, middleware, rateLimit, transform } from "./middleware.ts";
+import { compression, cors, ipFilter, middleware, rateLimit, surface, transform } from "./middleware.ts";
 import { admin, dns, health, logging, metrics } from "./observability.ts";
 import { route } from "./route.ts";
 import { listener, server } from "./server.ts";
@@ -41,6 +41,7 @@ const GUARDED = [
   "mtls",
   "ip_filter",
   "rate_limits",
+  "surfaces",
   "cors_configs",
   "jwt_authz",
   "admin",
@@ -89,6 +90,14 @@ export const root = object(
     compression: compression.optional().doc("Global middleware of this type."),
     ip_filter: ipFilter.optional().doc("Global middleware of this type."),
     rate_limits: map(rateLimit, named).default({}).doc("Rate limits by name, for routes to list."),
+    surfaces: list(surface, { max: 10_000, single: true })
+      .default([])
+      .doc("Limits by API surface. One takes the place of the global rate limit on the routes of its `surface`."),
+    surfaces_file: file()
+      .optional()
+      .doc(
+        "JSON file with more surfaces, one object or a list; read again by each reload. Other keys in it are ignored.",
+      ),
     cors_configs: map(cors, named).default({}).doc("CORS settings by name, for routes to list."),
     transform_configs: map(transform, named).default({}).doc("Transforms by name, for routes to list."),
     compression_configs: map(compression, named).default({}).doc("Compression settings by name, for routes to list."),

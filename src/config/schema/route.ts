@@ -185,6 +185,9 @@ export const route = object(
       .doc(
         "Names of middleware, or middleware in place, at most 20. A type listed here replaces the global middleware of that type.",
       ),
+    surface: string({ min: 1, max: 128 })
+      .optional()
+      .doc("API surface that the route belongs to: its limit in `surfaces` takes the place of the global rate limit."),
     ...routeHandlers,
     skip_middleware: list(string({ min: 1, max: 64 }), { max: 20, single: true })
       .default([])

@@ -2,7 +2,7 @@
 
 import { isIP } from "node:net";
 import { boolean, duration, integer, list, object, oneOf, size, string } from "../kit/index.ts";
-import { bindAddress, cidr, file, hostPattern, name } from "./formats.ts";
+import { bindAddress, cidr, file, hostPattern, name, regex } from "./formats.ts";
 
 /** Log levels, quietest last. */
 export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
@@ -141,9 +141,36 @@ const forwarding = object(
     request_id_header: string({ max: 256 })
       .default("x-request-id")
       .doc("Header of the request id; empty = none is written."),
+    correlation_id_header: string({ max: 256 })
+      .default("")
+      .doc(
+        "Header of an id that several requests share. Kept under the same rule as a request id, else it is the request's own; sent to the backend and the client, and `correlation_id` in the access log. Empty = none.",
+      ),
+    id_pattern: regex()
+      .optional()
+      .doc(
+        "Ids that match this whole are taken from any client; without it, only those of `trusted_proxies` are. What is not taken is replaced.",
+      )
+      .example("[0-9a-f-]{36}"),
+    server_timing: boolean()
+      .default(false)
+      .doc("Write `Server-Timing` on answers: milliseconds until the answer's head, and the backend's share."),
     trace_context: boolean().default(true).doc("Keep a valid `traceparent`, begin one otherwise (W3C Trace Context)."),
   },
-  { title: "Forwarding headers", aliases: { request_id: "request_id_header" } },
+  {
+    title: "Forwarding headers",
+    aliases: { request_id: "request_id_header", correlation_id: "correlation_id_header" },
+    check: (value, cx) => {
+      const [request, correlation] = [value.request_id_header, value.correlation_id_header].map((name) =>
+        String(name ?? "").toLowerCase(),
+      );
+      if (correlation !== "" && correlation === request)
+        cx.report(
+          { code: "contradiction", message: "is the header of the request id: one header has one meaning" },
+          "correlation_id_header",
+        );
+    },
+  },
 );
 
 /** `0.0.0.0:80`, `[::]:80` → address and port. */

@@ -95,6 +95,11 @@ impl Compression {
         }
     }
 
+    /// Whether an answer that sets a cookie is left alone.
+    pub fn spares_cookies(&self) -> bool {
+        self.config.disable_when_setting_cookies
+    }
+
     fn is_candidate(&self, request: &RequestHead, path: &[u8], response: &ResponseHead, length: Option<u64>) -> bool {
         // 204 and 304 have no body, 206 is a part of an identity representation, 1xx and 101 are not final answers.
         if response.status < 200 || matches!(response.status, 204 | 205 | 206 | 304) || request.method == Method::Connect {

@@ -95,6 +95,13 @@ fn forwarding(config: &raw::Config, issues: &mut Vec<Issue>) -> Forwarding {
         forwarded: raw.forwarded,
         via: raw.via.as_deref().map(Into::into),
         request_id: raw.request_id.as_deref().map(Into::into),
+        id_pattern: raw.id_pattern.as_deref().and_then(|pattern| {
+            // Whole, whatever the pattern's alternatives are.
+            let whole = regex::bytes::RegexBuilder::new(&format!("^(?:{pattern})$")).size_limit(1 << 20).build();
+            whole.map_err(|error| issues.push(Issue::new("forwarding.id_pattern", error.to_string()))).ok()
+        }),
+        correlation_id: raw.correlation_id.as_deref().map(Into::into),
+        server_timing: raw.server_timing,
         trace_context: raw.trace_context,
     }
 }

@@ -91,6 +91,12 @@ pub struct Forwarding {
     pub via: Option<String>,
     /// Name of the request id header, lower case; absent = none is written.
     pub request_id: Option<String>,
+    /// Regular expression of the ids that are taken from any client; absent = only trusted proxies' are.
+    pub id_pattern: Option<String>,
+    /// Name of the correlation id header, lower case; absent = there is none.
+    pub correlation_id: Option<String>,
+    /// Write `Server-Timing` on answers.
+    pub server_timing: bool,
     /// Keep a valid incoming `traceparent`, begin one otherwise (W3C Trace Context).
     pub trace_context: bool,
 }
@@ -102,6 +108,9 @@ impl Default for Forwarding {
             forwarded: false,
             via: Some("titan".into()),
             request_id: Some("x-request-id".into()),
+            id_pattern: None,
+            correlation_id: None,
+            server_timing: false,
             trace_context: true,
         }
     }

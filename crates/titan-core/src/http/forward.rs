@@ -27,6 +27,12 @@ pub struct Forwarding {
     pub via: Option<Box<str>>,
     /// Name of the request id header, lower case.
     pub request_id: Option<Box<str>>,
+    /// Ids that are taken from any client, matched whole; `None` = only trusted proxies' are.
+    pub id_pattern: Option<regex::bytes::Regex>,
+    /// Name of the correlation id header, lower case.
+    pub correlation_id: Option<Box<str>>,
+    /// Write Server-Timing on answers.
+    pub server_timing: bool,
     /// Begin `traceparent` where there is no valid one.
     pub trace_context: bool,
 }
@@ -34,9 +40,11 @@ pub struct Forwarding {
 /// Ids of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestIds {
-    /// Request id: the client's where its peer is trusted and the id is plain, else 32 hexadecimal digits (those of the trace id, where a
+    /// Request id: the client's where its peer is trusted (or the id has the pattern) and the id is plain, else 32 hexadecimal digits (those of the trace id, where a
     /// trace is begun too).
     pub request_id: SmallVec<[u8; 40]>,
+    /// Correlation id, where there is a header for it: the client's under the same rule, else the request id.
+    pub correlation_id: Option<Box<[u8]>>,
     /// `traceparent` to be written: absent where the received one is kept.
     pub traceparent: Option<[u8; 55]>,
 }
@@ -138,7 +146,8 @@ impl Forwarding {
     /// Ids of a request.
     pub fn ids(&self, head: &RequestHead, client: &ClientInfo, source: &mut IdSource) -> RequestIds {
         let traceparent = if self.trace_context && !keeps_traceparent(head) { Some(begin_trace(source)) } else { None };
-        let kept = if client.trusted { self.received_id(head) } else { None };
+        let believes = client.trusted || self.id_pattern.is_some();
+        let kept = self.request_id.as_deref().filter(|_| believes).and_then(|name| self.received_id(name, head, client));
         let mut request_id = SmallVec::new();
         match (kept, &traceparent) {
             (Some(id), _) => request_id.extend_from_slice(id),
@@ -150,16 +159,20 @@ impl Forwarding {
                 request_id.extend_from_slice(&id);
             }
         }
-        RequestIds { request_id, traceparent }
+        let correlation_id = self.correlation_id.as_deref().map(|name| {
+            let kept = if believes { self.received_id(name, head, client) } else { None };
+            kept.unwrap_or(&request_id).into()
+        });
+        RequestIds { request_id, correlation_id, traceparent }
     }
 
-    /// The one plain request id of a request.
-    fn received_id<'a>(&self, head: &'a RequestHead) -> Option<&'a [u8]> {
-        let name = self.request_id.as_deref()?.as_bytes();
-        let mut fields = head.fields.iter().filter(|f| f.name.of(&head.bytes).eq_ignore_ascii_case(name));
+    /// The one plain id in a header of a request, where it is to be believed.
+    fn received_id<'a>(&self, name: &str, head: &'a RequestHead, client: &ClientInfo) -> Option<&'a [u8]> {
+        let mut fields = head.fields.iter().filter(|f| f.name.of(&head.bytes).eq_ignore_ascii_case(name.as_bytes()));
         let id = fields.next()?.value.of(&head.bytes);
         let plain = (1..=128).contains(&id.len()) && id.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:+=/@".contains(b));
-        (plain && fields.next().is_none()).then_some(id)
+        let believed = client.trusted || self.id_pattern.as_ref().is_some_and(|pattern| pattern.is_match(id));
+        (plain && fields.next().is_none() && believed).then_some(id)
     }
 
     /// Received headers that must not reach the upstream, because [`Forwarding::write_request`] writes them anew or because nobody vouches

@@ -11,6 +11,7 @@ fn rules() -> Forwarding {
         via: Some("titan".into()),
         request_id: Some("x-request-id".into()),
         trace_context: true,
+        ..Forwarding::default()
     }
 }
 
@@ -125,4 +126,30 @@ fn addresses_are_written_as_display_does() {
         write_ip(ip.parse().unwrap(), &mut out);
         assert_eq!(out, ip.as_bytes());
     }
+}
+
+#[test]
+fn ids_of_a_pattern_are_taken_from_anyone_and_others_are_not() {
+    let mut rules = rules();
+    rules.id_pattern = Some(regex::bytes::Regex::new("^(?:[0-9a-f]{8}|job-[0-9]+)$").unwrap());
+    rules.correlation_id = Some("x-correlation-id".into());
+    let ids = |peer: &str, fields: &str| {
+        let (head, mut client) = (head(fields), client(peer));
+        rules.identify(&head, &mut client);
+        let ids = rules.ids(&head, &client, &mut IdSource::new());
+        (String::from_utf8(ids.request_id.to_vec()).unwrap(), String::from_utf8(ids.correlation_id.unwrap().to_vec()).unwrap())
+    };
+    let (outside, proxy) = ("203.0.113.9:1", "10.0.0.1:1");
+    assert_eq!(
+        ids(outside, "X-Request-Id: 0123abcd\r\nX-Correlation-Id: job-7\r\n"),
+        ("0123abcd".into(), "job-7".into()),
+        "of the pattern"
+    );
+    let (request, correlation) = ids(outside, "X-Request-Id: 0123abcd-and-more\r\nX-Correlation-Id: job-x\r\n");
+    assert!(request.len() == 32 && request == correlation, "neither is: {request} {correlation}");
+    let (request, correlation) = ids(outside, "X-Correlation-Id: job-7\r\nX-Correlation-Id: job-8\r\n");
+    assert_eq!(request, correlation, "two are none");
+    assert_eq!(ids(proxy, "X-Request-Id: any\r\nX-Correlation-Id: thing\r\n"), ("any".into(), "thing".into()), "a trusted proxy's");
+    let (request, correlation) = ids(proxy, "X-Request-Id: a b\r\nX-Correlation-Id: \"c\"\r\n");
+    assert!(request.len() == 32 && correlation == request, "not even a trusted proxy's, where it is not plain");
 }

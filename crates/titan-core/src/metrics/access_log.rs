@@ -5,7 +5,7 @@
 //! | name | value |
 //! |---|---|
 //! | `time` | end of the request, RFC 3339 with milliseconds, UTC |
-//! | `request_id` `trace_id` | as sent to the upstream |
+//! | `request_id` `correlation_id` `trace_id` | as sent to the upstream |
 //! | `client_ip` `peer` | client address (through trusted proxies), address and port of the connection |
 //! | `protocol` `scheme` `tls_version` `sni` `listener` | of the connection |
 //! | `method` `host` `path` `query` `target` | as sent; secrets in the query are redacted; `target` = path and query |
@@ -47,6 +47,8 @@ pub struct Entry<'a> {
     pub head: Option<&'a RequestHead>,
     /// Request id; empty = none.
     pub request_id: &'a [u8],
+    /// Correlation id; empty = none.
+    pub correlation_id: &'a [u8],
     /// Trace id, 32 hexadecimal digits; empty = none.
     pub trace_id: &'a [u8],
     /// Client address, through trusted proxies.

@@ -120,12 +120,15 @@ pub enum Cut {
 
 impl<'l> Exchange<'l> {
     /// Begins with a head in `kit`.
-    pub fn begin<D: Downstream>(local: &'l Local, down: &D, kit: Box<Kit>, started: Instant) -> Self {
+    pub fn begin<D: Downstream>(local: &'l Local, down: &D, mut kit: Box<Kit>, started: Instant) -> Self {
         let snapshot = local.snapshot();
         let mut client = down.client().clone();
         let head = kit.request.as_ref().expect("an exchange begins with a head");
         snapshot.forwarding.identify(head, &mut client);
         let ids = snapshot.forwarding.ids(head, &client, &mut local.ids.borrow_mut());
+        if let (Some(name), Some(id)) = (&snapshot.forwarding.correlation_id, &ids.correlation_id) {
+            kit.request_ops.set(name.as_bytes(), id);
+        }
         Self {
             local,
             under: Under::Snapshot(snapshot),
@@ -247,6 +250,13 @@ impl<'l> Exchange<'l> {
     /// Collects the response edits of policies for an answer of this status. Called once an answer.
     pub fn edit_response(&mut self, status: u16) {
         let snapshot = self.snapshot();
+        if let (Some(name), Some(id)) = (&snapshot.forwarding.correlation_id, &self.ids.correlation_id) {
+            self.kit.response_ops.set(name.as_bytes(), id);
+        }
+        if snapshot.forwarding.server_timing {
+            let (all, backend) = (self.started.elapsed(), self.notes.first_byte);
+            self.kit.response_ops.add_with("server-timing", |out| timing(all, backend, out));
+        }
         let chain = self.chain_in(&snapshot);
         if chain.is_empty() {
             return;
@@ -319,6 +329,15 @@ impl<'l> Exchange<'l> {
             Cut::Late if self.deadline <= clock::cached() => out_of_time(),
             Cut::Late => late(),
         }
+    }
+}
+
+/// Value of `Server-Timing`, in milliseconds: up to the answer's head, and how much of it the backend took.
+fn timing(all: Duration, backend: Option<Duration>, out: &mut Vec<u8>) {
+    use std::io::Write;
+    let _ = write!(out, "total;dur={:.3}", all.as_secs_f64() * 1e3);
+    if let Some(backend) = backend {
+        let _ = write!(out, ", backend;dur={:.3}", backend.as_secs_f64() * 1e3);
     }
 }
 

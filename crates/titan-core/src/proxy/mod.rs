@@ -244,6 +244,7 @@ async fn reply<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, answer: Answer
     let status = answer.status;
     let answer = if status >= 400 && grpc::is_grpc(x.head()) { grpc::answer(&answer) } else { answer };
     x.edit_response(answer.status);
+    let answer = stored::compress_own(x, answer);
     let read = poll_fn(|cx| Poll::Ready(down.body_done() || down.discard(cx, &mut x.local.scratch()))).await;
     if !read {
         down.close_after();

@@ -11,10 +11,11 @@ use crate::body::BodyPlan;
 use crate::body::compress::{Compression, Decision};
 use crate::body::json::JsonPolicy;
 use crate::error::{ErrorKind, ProxyError, RetrySafety};
+use crate::http::answer::Answer;
 use crate::http::h1::framing::BodyKind;
 use crate::http::h1::parse;
-use crate::http::head::HeaderId;
-use crate::http::ops::HeaderOps;
+use crate::http::head::{HeaderId, Method, ResponseHead};
+use crate::http::ops::{HeaderOp, HeaderOps};
 use crate::rt::clock::{self, later};
 use crate::upstream::Upstream;
 
@@ -121,6 +122,57 @@ pub async fn change_answer<D: Downstream>(
     Ok(BodyKind::Chunked)
 }
 
+/// Compresses an answer of Titan's own (a fixed one, a hook's, a large error) where its route compresses. What policies add to the head
+/// counts: a cookie of theirs forbids it, too.
+pub fn compress_own(x: &mut Exchange<'_>, mut answer: Answer) -> Answer {
+    let snapshot = x.snapshot();
+    let Some(compression) = x.route_in(&snapshot).and_then(|route| route.bodies.compression.as_ref()) else { return answer };
+    let Some(head) = head_of(&answer, &x.kit.response_ops) else { return answer };
+    let length = answer.body.len() as u64;
+    let encoded = match compression.decide(x.head(), x.path(), &head, Some(length)) {
+        // The head of the uncompressed answer, as for HEAD to a backend.
+        Decision::Compress(_) if x.head().method == Method::Head => (Decision::Identity, None),
+        Decision::Compress(coding) => {
+            let mut out = Vec::with_capacity(answer.body.len() / 3);
+            let run = compression.encoder(coding, Some(length)).and_then(|mut encoder| {
+                encoder.write(&answer.body, &mut out)?;
+                encoder.finish(&mut out)
+            });
+            // Memory that is short costs the saving, not the answer.
+            if run.is_ok() { (Decision::Compress(coding), Some(out)) } else { (Decision::Identity, None) }
+        }
+        decision => (decision, None),
+    };
+    compression.edit_head(encoded.0, &head, &mut x.kit.response_ops);
+    if let Some(body) = encoded.1 {
+        answer.body = body.into();
+    }
+    answer
+}
+
+/// The head that an own answer will have, as far as the decision looks at it.
+fn head_of(answer: &Answer, more: &HeaderOps) -> Option<ResponseHead> {
+    let mut fields: Vec<(&[u8], &[u8])> = Vec::new();
+    for op in answer.headers.iter().chain(more.iter()) {
+        match op {
+            HeaderOp::Add(name, value) => fields.push((name, value)),
+            HeaderOp::Set(name, value) => {
+                fields.retain(|(of, _)| *of != name);
+                fields.push((name, value));
+            }
+            HeaderOp::Remove(name) => fields.retain(|(of, _)| *of != name),
+        }
+    }
+    let mut text = format!("HTTP/1.1 {} X\r\n", answer.status).into_bytes();
+    for (name, value) in fields {
+        for part in [name, b": ", value, b"\r\n"] {
+            text.extend_from_slice(part);
+        }
+    }
+    text.extend_from_slice(b"\r\n");
+    parse::response_from(&text).ok()
+}
+
 async fn change_json<D: Downstream>(
     x: &mut Exchange<'_>,
     down: &mut D,
@@ -155,6 +207,8 @@ fn decide(x: &mut Exchange<'_>, plan: &BodyPlan, body: BodyKind) -> Decision {
     let length = if let BodyKind::Length(n) = body { Some(n) } else { None };
     let request = x.kit.request.as_ref().expect("an exchange has a head to its end");
     let mut decision = match compression.decide(request, x.path(), head, length) {
+        // A cookie that a policy, a hook or a sticky upstream adds is one, too.
+        _ if compression.spares_cookies() && sets_cookie(&x.kit.response_ops) => Decision::Skip,
         Decision::Compress(_) if matches!(body, BodyKind::None | BodyKind::Tunnel) => Decision::Identity,
         decision => decision,
     };
@@ -167,6 +221,10 @@ fn decide(x: &mut Exchange<'_>, plan: &BodyPlan, body: BodyKind) -> Decision {
     }
     compression.edit_head(decision, head, &mut x.kit.response_ops);
     decision
+}
+
+fn sets_cookie(ops: &HeaderOps) -> bool {
+    ops.iter().any(|op| matches!(op, HeaderOp::Add(b"set-cookie", _) | HeaderOp::Set(b"set-cookie", _)))
 }
 
 /// Where a document breaks, without its content.

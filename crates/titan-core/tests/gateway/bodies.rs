@@ -187,3 +187,55 @@ fn who_expects_a_go_ahead_gets_it_before_a_body_is_held() {
     assert!(origin.received().contains(r#"{"a":1,"b":1}"#), "{}", origin.received());
     assert!(!origin.received().to_ascii_lowercase().contains("expect:"));
 }
+
+/// One route that answers by itself, with compression.
+fn fixed(headers: Value, body: &str, config: Value) -> Value {
+    json!({
+        "workers": 1,
+        "listeners": [{ "name": "http", "address": "127.0.0.1", "port": 0 }],
+        "policies": [{ "name": "it", "type": "compression", "config": config }],
+        "routes": [{
+            "name": "fixed", "match": { "path": "/*" }, "policies": [0],
+            "action": { "type": "fixed", "status": 200, "headers": headers, "body": body }
+        }]
+    })
+}
+
+#[test]
+fn titans_own_answers_are_compressed_where_their_route_says_so() {
+    let text = "a line of text\n".repeat(200);
+    let gateway = gateway(fixed(json!([["content-type", "text/plain"], ["etag", "\"v1\""]]), &text, json!({})));
+    let mut client = Peer::connect(address(&gateway));
+    for coding in ["gzip", "br", "zstd"] {
+        let answer = ask(&mut client, coding);
+        assert_eq!(answer.header("content-encoding"), Some(coding));
+        assert_eq!(answer.header("vary"), Some("accept-encoding"));
+        assert_eq!(answer.header("etag"), Some("W/\"v1\""));
+        assert_eq!(answer.header("content-length"), Some(&*answer.body.len().to_string()));
+        assert!(answer.body.len() < text.len() / 10, "{coding}: {}", answer.body.len());
+        assert_eq!(decode(coding, &answer.body), text.as_bytes());
+    }
+    let plain = ask(&mut client, "identity");
+    assert_eq!((plain.header("content-encoding"), plain.header("vary")), (None, Some("accept-encoding")));
+    assert_eq!((plain.header("etag"), plain.text()), (Some("\"v1\""), text.clone()));
+    client.send(b"HEAD / HTTP/1.1\r\nHost: t\r\nAccept-Encoding: gzip\r\n\r\n").unwrap();
+    let head = client.head().unwrap();
+    assert!(head.contains(&format!("Content-Length: {}", text.len())) && !head.to_lowercase().contains("content-encoding"), "{head}");
+}
+
+#[test]
+fn own_answers_that_are_small_or_set_a_cookie_stay_as_they_are() {
+    let text = "a line of text\n".repeat(200);
+    let cases = [
+        (json!([["content-type", "text/plain"]]), "short", json!({})),
+        (json!([["content-type", "text/plain"], ["set-cookie", "a=b"]]), text.as_str(), json!({})),
+        (json!([["content-type", "text/plain"], ["cache-control", "no-transform"]]), text.as_str(), json!({})),
+        (json!([["content-type", "text/plain"]]), text.as_str(), json!({ "disable_for_paths": ["/*"] })),
+    ];
+    for (headers, body, config) in cases {
+        let gateway = gateway(fixed(headers.clone(), body, config));
+        let answer = ask(&mut Peer::connect(address(&gateway)), "gzip");
+        assert_eq!((answer.header("content-encoding"), answer.header("vary")), (None, None), "{headers}");
+        assert_eq!(answer.body, body.as_bytes(), "{headers}");
+    }
+}

@@ -13,7 +13,7 @@ fn rules() -> Forwarding {
 }
 
 fn ids() -> RequestIds {
-    RequestIds { request_id: SmallVec::from_slice(b"id-1"), traceparent: None }
+    RequestIds { request_id: SmallVec::from_slice(b"id-1"), correlation_id: None, traceparent: None }
 }
 
 fn client(peer: &str) -> ClientInfo {

@@ -51,6 +51,7 @@ impl Value<'_> {
         match field.kind {
             FieldKind::Time => self.time(entry.time),
             FieldKind::RequestId => self.text(some(entry.request_id)?),
+            FieldKind::CorrelationId => self.text(some(entry.correlation_id)?),
             FieldKind::TraceId => self.text(some(entry.trace_id)?),
             FieldKind::ClientIp => self.display(entry.client_ip),
             FieldKind::Peer => self.display(entry.peer),

@@ -13,6 +13,7 @@ use crate::config::{Issue, raw};
 pub(super) enum FieldKind {
     Time,
     RequestId,
+    CorrelationId,
     TraceId,
     ClientIp,
     Peer,
@@ -45,9 +46,10 @@ pub(super) enum FieldKind {
 }
 
 /// Names in the configuration.
-const NAMES: [(&str, FieldKind); 29] = [
+const NAMES: [(&str, FieldKind); 30] = [
     ("time", FieldKind::Time),
     ("request_id", FieldKind::RequestId),
+    ("correlation_id", FieldKind::CorrelationId),
     ("trace_id", FieldKind::TraceId),
     ("client_ip", FieldKind::ClientIp),
     ("peer", FieldKind::Peer),

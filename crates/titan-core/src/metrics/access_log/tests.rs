@@ -68,6 +68,7 @@ fn entry(head: Option<&RequestHead>) -> Entry<'_> {
         time: UNIX_EPOCH + Duration::from_millis(1_795_866_655_123),
         head,
         request_id: b"req-1",
+        correlation_id: b"",
         trace_id: b"",
         client_ip: "203.0.113.7".parse().unwrap(),
         peer: "10.0.0.9:1234".parse().unwrap(),
