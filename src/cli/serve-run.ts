@@ -15,6 +15,7 @@ const SAME_SIGNAL_MS = 200;
 /** Serves until a signal ends it. */
 export async function run(options: ServeOptions): Promise<void> {
   const began = Date.now();
+  if (options.inspect !== undefined) await openInspector(options.inspect === true ? "" : options.inspect);
   const native = await loadNative();
   const notify = (state: string) => native.notify(state);
   const source = await sourceOf(options);
@@ -84,6 +85,19 @@ export async function run(options: ServeOptions): Promise<void> {
   logWarnings(gateway, log);
   announce(gateway, options, log);
   notify(`READY=1\nSTATUS=serving ${gateway.addresses().length} listeners`);
+}
+
+/** Before anything is loaded, so that a debugger sees all of it; threads of hooks are seen through it. */
+async function openInspector(address: string): Promise<void> {
+  const inspector = await import("node:inspector");
+  const match = /^(?:(.+):)?(\d*)$/.exec(address);
+  if (!match)
+    throw new TitanError("TITAN_USAGE", `--inspect takes a port or host:port, not ${JSON.stringify(address)}.`);
+  const [, host = "127.0.0.1", port] = match;
+  // It may be open already: NODE_OPTIONS=--inspect.
+  if (inspector.url() === undefined) inspector.open(port === "" ? 9229 : Number(port), host);
+  if (inspector.url() === undefined)
+    throw new TitanError("TITAN_LISTEN", `The inspector cannot listen on ${host}:${port || 9229}.`);
 }
 
 async function sourceOf(options: ServeOptions): Promise<GatewaySource> {

@@ -13,6 +13,7 @@ export interface ServeOptions {
   strict?: boolean;
   logLevel?: string;
   logFormat?: "auto" | "json" | "text";
+  inspect?: string | true;
 }
 
 /** `titan serve` */
@@ -40,6 +41,7 @@ export function serve(): Command {
       ]),
     )
     .addOption(new Option("--log-format <format>", "form of Titan's own log").choices(["auto", "json", "text"]))
+    .option("--inspect [address]", "open Node's inspector for debuggers, on 127.0.0.1:9229 unless said otherwise")
     .addHelpText(
       "after",
       `

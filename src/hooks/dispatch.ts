@@ -1,4 +1,5 @@
 /** Runs hooks on this thread: takes batches of calls, calls, hands replies back. Nothing that a hook does gets out of here. */
+import { AsyncResource } from "node:async_hooks";
 import { inspect } from "node:util";
 import type { HookChannel } from "#native";
 import { BodyError, Context, Frame, fieldName, fieldValue } from "./context.ts";
@@ -16,8 +17,10 @@ export interface HookLogLine {
 /** The constructor of the addon's channel. */
 export type ChannelClass = new (onCalls: () => void) => HookChannel;
 
-type Handler = (this: HookInput, context: never) => unknown;
+type Handler = (this: HookInput, context: Context) => unknown;
 
+/** Nothing has to happen when it goes. */
+const RESOURCE = { requireManualDestroy: true };
 const NO_EDITS: readonly Edit[] = [];
 const LOG = 3;
 const RETIRED = -1;
@@ -34,6 +37,8 @@ export class HookThread {
   readonly #retired: () => void;
   readonly #replies = new Replies();
   #calls = Buffer.allocUnsafeSlow(128 << 10);
+  /** The context of AsyncLocalStorage that calls begin in, wherever a batch happens to be taken. */
+  readonly #root = new AsyncResource("TitanHooks", RESOURCE);
   #exchanging = false;
   #flushing = false;
   #over = false;
@@ -104,6 +109,11 @@ export class HookThread {
     // An asynchronous reply that is ready inside of a hook is handed over by the loop that runs.
     if (this.#exchanging || this.#over) return;
     this.#exchanging = true;
+    // A reply that is ready may come from within a hook: the calls that are taken then are no part of its request.
+    this.#root.runInAsyncScope(this.#takeCalls, this);
+  }
+
+  #takeCalls(): void {
     try {
       for (;;) {
         const got = this.#channel.exchange(this.#replies.bytes, this.#replies.length, this.#calls);
@@ -147,7 +157,8 @@ export class HookThread {
     );
     let result: unknown;
     try {
-      result = handler.call(plan.input, new Context(frame) as never);
+      // A context of its own: what a hook enters is seen by all that it awaits, and by no other request.
+      result = new AsyncResource("TitanHook", RESOURCE).runInAsyncScope(handler, plan.input, new Context(frame));
     } catch (error) {
       this.#fail(frame, error);
       return;

@@ -1,4 +1,5 @@
 /** The threads that run the hooks of one generation. */
+import { url as inspectorUrl } from "node:inspector";
 import type { Loaded, LoadOptions } from "../config/types.ts";
 import { messageOf, TitanError } from "../errors.ts";
 import type { TitanLogger } from "../log/types.ts";
@@ -41,7 +42,7 @@ const WATCH_MS = 250;
 const STALL_MS = 1_000;
 /** A thread that does not come for this long when all is to end is not waited for. */
 const STUCK_MS = 500;
-/** A worker that is stuck for this long is ended and replaced. */
+/** A worker that is stuck for this long is ended and replaced, unless somebody may be looking at it in a debugger. */
 const HOPELESS_MS = 30_000;
 
 /** The hooks of one generation. */
@@ -158,7 +159,7 @@ export class Hooks {
             { event: "hooks_stalled", stalled_ms: Math.round(stalled) },
             "A hook blocks its thread: requests with hooks wait for their deadline, others are not affected.",
           );
-        } else if (now - since > HOPELESS_MS && host instanceof WorkerThread) {
+        } else if (now - since > HOPELESS_MS && host instanceof WorkerThread && inspectorUrl() === undefined) {
           this.#stuck.delete(host.id);
           log.error(
             { event: "hooks_replaced" },

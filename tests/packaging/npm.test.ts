@@ -228,8 +228,43 @@ describe.skipIf(process.platform !== "linux" || process.arch !== "x64").each([20
         },
       );
       expect(code).toBe(0);
-      must(node, ["--no-warnings", "-e", 'require("@titan-gateway/titan").createGateway'], { cwd: project });
-      must(node, ["--input-type=module", "-e", 'import "@titan-gateway/titan"'], { cwd: project });
+      // A hooked request: of a TypeScript configuration in its thread, and in the programs of both kinds of consumers.
+      const typed = join(project, `node-${major}.config.ts`);
+      writeFileSync(
+        typed,
+        `import { defineConfig, defineHook, type RequestContext } from "@titan-gateway/titan";
+         const name = (ctx: RequestContext): string => ctx.request.headers.get("x-name") ?? "nobody";
+         export default defineConfig({
+           server: { host: "127.0.0.1", port: ${port} },
+           metrics: { port: ${admin} },
+           hooks: { hello: defineHook({ deadline: "30s", onRequest: async (ctx) => ctx.respond(200, "hello " + name(ctx)) }) },
+           routes: [{ path: "/*", respond: {}, middleware: ["hello"] }],
+         });`,
+      );
+      await serving(
+        node,
+        [main, "serve", "--config", typed],
+        { cwd: project, url: `http://127.0.0.1:${port}/_health`, env: cleanEnvironment() },
+        async () => {
+          const answer = await fetch(`http://127.0.0.1:${port}/x`, { headers: { "x-name": `node ${major}` } });
+          expect(await answer.text()).toBe(`hello node ${major}`);
+        },
+      );
+      rmSync(typed);
+      const program = `(async () => {
+        const hooks = { answer: defineHook({ deadline: "30s", global: true, onRequest: (ctx) => ctx.json({ path: ctx.request.path }) }) };
+        const server = { host: "127.0.0.1", port: 0, workers: 1 };
+        const gateway = createGateway({ server, hooks, logging: { log_requests: false }, routes: [{ path: "/*", respond: {} }] });
+        await gateway.start();
+        console.log(await (await fetch(gateway.address().url + "/hooked")).text());
+        await gateway.close();
+      })();`;
+      const names = "{ createGateway, defineHook }";
+      for (const [flags, head] of [
+        [["--no-warnings"], `const ${names} = require("@titan-gateway/titan");`],
+        [["--input-type=module"], `import ${names} from "@titan-gateway/titan";`],
+      ] as const)
+        expect(must(node, [...flags, "-e", head + program], { cwd: project })).toBe('{"path":"/hooked"}\n');
       rmSync(home, { recursive: true, force: true });
     });
   },
