@@ -18,6 +18,7 @@ const gateway = {
   file: "titan.yaml",
   warnings: [],
   adminAddress: () => undefined,
+  settled: async () => undefined,
   status: () => ({ generation: 1 }),
   metrics: async () => ({ contentType: "text/plain", body: "titan_up 1\n" }),
   reload,

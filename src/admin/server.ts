@@ -68,6 +68,8 @@ export class AdminServer {
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    // It listens before the gateway serves.
+    await this.#gateway.settled();
     const reply = dashboard(request) ?? this.#allowed(request) ?? (await this.#page(request));
     response.writeHead(reply.status, {
       "cache-control": "no-store",

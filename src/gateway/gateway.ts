@@ -223,6 +223,7 @@ export class Gateway extends EventEmitter<GatewayEvents> implements AsyncDisposa
 
   /** The metrics page in Prometheus' text format, as `/_metrics` gives it. */
   async metrics(): Promise<{ contentType: string; body: string }> {
+    await this.settled();
     this.#running();
     // prom-client is loaded when the first page is asked for.
     if (!this.#page) {
@@ -230,6 +231,16 @@ export class Gateway extends EventEmitter<GatewayEvents> implements AsyncDisposa
       this.#page ??= new MetricsPage(() => this.#running().metrics());
     }
     return this.#page.render();
+  }
+
+  /**
+   * Resolves when a start that is under way has come to its end, one way or the other: the data plane may answer, and the admin listener
+   * be asked, before this thread hears of it.
+   *
+   * @internal
+   */
+  async settled(): Promise<void> {
+    if (this.#state === "starting") await this.#starting?.catch(() => undefined);
   }
 
   /** {@link close}, for `await using`. */

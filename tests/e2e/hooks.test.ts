@@ -356,6 +356,29 @@ describe("with options", () => {
   });
 });
 
+it("who asks for metrics while the gateway starts waits for them", async () => {
+  const early: Promise<Response>[] = [];
+  const gateway: Gateway = createGateway(
+    {
+      server: { host: "127.0.0.1", port: 0, workers: 1 },
+      metrics: { port: 0 },
+      hooks: {
+        early: defineHook({
+          global: true,
+          // The admin listener is there, the data plane is not.
+          onStart: () => void early.push(fetch(`http://127.0.0.1:${gateway.adminAddress()?.port}/metrics`)),
+          onRequest: () => undefined,
+        }),
+      },
+      routes: [{ path: "/*", respond: { body: "x" } }],
+    },
+    { logger, admin: true },
+  );
+  await gateway.start();
+  open.push(gateway);
+  expect((await early[0])?.status).toBe(200);
+});
+
 it("metrics tell calls, failures and the share of requests that entered JavaScript", async () => {
   const { gateway, get } = await serve({
     when: { paths: ["/hooked*"] },
