@@ -6,6 +6,9 @@ use crate::balance::key::HashKey;
 use crate::balance::sticky::Sticky;
 use crate::route::condition::tests::head;
 
+#[path = "pick_properties.rs"]
+mod properties;
+
 fn settings(balance: Balance) -> Settings {
     let second = Some(Duration::from_secs(1));
     Settings {
