@@ -275,8 +275,8 @@ export const upstream = object(
     retry_timeout: duration("ms")
       .default(1000)
       .doc(
-        "What a backend may have processed is sent again only within this time of the first try; a failure to connect is always " +
-          "followed by another try. 0 = no limit.",
+        "What a backend may have processed is sent again only within this time of the first try. A failure to connect is always followed " +
+          "by another try, and silence (`response_timeout`, `retry.try_timeout`) by one at another backend, where one is left. 0 = no limit.",
       ),
     retry: retry.default({}).doc("What is repeated, and how."),
     pool_size: integer({ min: 0, max: 100_000 })

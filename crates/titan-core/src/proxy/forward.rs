@@ -90,8 +90,12 @@ pub async fn forward<D: Downstream>(
             }
             // Where nothing was sent and another backend is left, a retry adds no load to anybody: the budget is not asked, or one dead
             // backend of two would use it up.
-            let free = error.retry == RetrySafety::Unsent && upstream.has_other(&[tried.as_slice(), &[endpoint]].concat());
-            let in_time = error.retry == RetrySafety::Unsent || clock::cached() < late;
+            let another = upstream.has_other(&[tried.as_slice(), &[endpoint]].concat());
+            let free = error.retry == RetrySafety::Unsent && another;
+            // A try that ended because its backend was silent took the time that others are given: where another backend is left, that one
+            // is asked, or a backend that hangs would take every request with it whose limit of a try is the longer of the two.
+            let silent = error.kind == ErrorKind::UpstreamTimeout && another;
+            let in_time = error.retry == RetrySafety::Unsent || silent || clock::cached() < late;
             if !safe || !in_time || !may_retry(x, upstream, &transfer, tried.len(), free) {
                 return Err(error);
             }

@@ -154,3 +154,50 @@ fn idle_connections_that_went_stale_do_not_keep_a_full_backend_full() {
     assert_eq!(origin.connections(), 2, "both are idle now");
     assert_eq!(Peer::connect(target).get("/").unwrap().status, 200);
 }
+
+/// A backend that is stopped: the kernel accepts for it, and nobody answers.
+fn stopped() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").unwrap()
+}
+
+#[test]
+fn a_silent_backend_is_given_up_and_another_is_asked_though_the_time_for_retries_is_over() {
+    let (hung, good) = (stopped(), Origin::echo());
+    for limit in ["first_byte", "try"] {
+        let mut config = two(hung.local_addr().unwrap(), good.address);
+        // Longer than the time in which other failures are tried again.
+        match limit {
+            "first_byte" => config["upstreams"][0]["timeouts"] = json!({ "first_byte_ms": 400 }),
+            _ => config["upstreams"][0]["retry"]["try_timeout_ms"] = json!(400),
+        }
+        config["upstreams"][0]["retry"]["within_ms"] = json!(100);
+        let gateway = gateway(config);
+        for n in 0..4 {
+            assert_eq!(Peer::connect(address(&gateway)).get("/").unwrap().status, 200, "{limit}, request {n}");
+        }
+        // What may have been processed and is not idempotent is told, not repeated.
+        let mut statuses = Vec::new();
+        for _ in 0..2 {
+            let mut client = Peer::connect(address(&gateway));
+            client.send(b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\nhi").unwrap();
+            statuses.push(client.response().unwrap().status);
+        }
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 504], "{limit}");
+    }
+}
+
+#[test]
+fn where_no_other_backend_is_left_a_silent_one_is_not_asked_again() {
+    let hung = stopped();
+    let mut config = proxy(hung.local_addr().unwrap());
+    config["upstreams"][0]["retry"] = json!({ "max": 2, "within_ms": 100 });
+    config["upstreams"][0]["timeouts"] = json!({ "first_byte_ms": 400 });
+    let gateway = gateway(config);
+    let begin = std::time::Instant::now();
+    let answer = Peer::connect(address(&gateway)).get("/").unwrap();
+    assert_eq!((answer.status, answer.json()["error"].as_str()), (504, Some("gateway_timeout")));
+    assert!(begin.elapsed() >= std::time::Duration::from_millis(400));
+    let status: Value = serde_json::from_str(&gateway.status_json()).unwrap();
+    assert_eq!(status["upstreams"][0]["backends"][0]["requests"], 1);
+}
