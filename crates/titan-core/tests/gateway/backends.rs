@@ -170,11 +170,12 @@ fn a_backend_killed_under_load_costs_no_get() {
 #[test]
 fn a_health_check_takes_a_dead_backend_out_and_brings_it_back() {
     let (a, b) = (Mortal::new("a"), Mortal::new("b"));
-    let check = json!({ "path": "/", "interval_ms": 200, "timeout_ms": 200 });
+    // A timeout that a busy machine does not reach: only the dead one may be found out.
+    let check = json!({ "path": "/", "interval_ms": 200, "timeout_ms": 1500 });
     let (gateway, told) = events(config(&[&a, &b], json!({ "health_check": check, "retry": { "max": 0 } })));
     assert_eq!(shares(&gateway, 10).len(), 2);
     a.kill();
-    std::thread::sleep(Duration::from_millis(200 + 200 + 100));
+    std::thread::sleep(Duration::from_millis(200 + 1500 + 100));
     assert!(only(&gateway, "b"), "no request reaches it after one interval and timeout");
     assert!(was_told(&told, "backend_unhealthy"));
     let mut client = Peer::connect(address(&gateway));

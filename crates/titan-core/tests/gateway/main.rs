@@ -8,6 +8,7 @@ mod buffers;
 mod dns;
 mod grpc;
 mod h2_world;
+mod health_tls;
 mod http2;
 mod http2_attacks;
 mod http2_upstream;
