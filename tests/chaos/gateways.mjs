@@ -7,7 +7,8 @@ const ROOT = path.resolve(import.meta.dirname, "../..");
 
 /**
  * Starts a gateway before `origins`. `settings`:
- * health (active checks each second), tries, statuses (that are tried again), breaker, timeout (ms until a silent backend is given up).
+ * health (active checks each second), tries, statuses (that are tried again), breaker, timeout (ms until a silent backend is given up),
+ * streams (WebSocket and events pass; `h2port` takes HTTP/2, whose /call/* goes to the port `h2` of the backend).
  */
 export async function gateway(kind, origins, settings = {}) {
   const port = await freePort();
@@ -32,7 +33,7 @@ async function titan(self) {
   const file = path.join(self.dir, "config.json");
   self.write = (broken = false) => {
     self.generation++;
-    const { health, tries = 2, statuses = [], breaker, timeout, dns, workers = 2 } = self.settings;
+    const { health, tries = 2, statuses = [], breaker, timeout, dns, workers = 2, streams } = self.settings;
     const upstream = {
       name: "api",
       backends: self.origins.map(({ port, host = "127.0.0.1" }) => ({ host, port })),
@@ -43,12 +44,27 @@ async function titan(self) {
       ...(timeout && { connect_timeout: timeout, retry_timeout: 0 }),
     };
     const config = {
-      server: { host: "127.0.0.1", port: self.port, workers, shutdown_timeout: 10_000 },
-      upstreams: [upstream],
+      server: { host: "127.0.0.1", ...(!streams && { port: self.port }), workers, shutdown_timeout: 10_000 },
+      upstreams: [
+        upstream,
+        ...(streams ? [{ name: "calls", protocol: "h2c", backends: [{ host: "127.0.0.1", port: streams.h2 }] }] : []),
+      ],
+      ...(streams && {
+        listeners: [
+          { port: self.port, address: "127.0.0.1" },
+          { port: streams.h2port, address: "127.0.0.1" },
+        ],
+      }),
       // Each generation differs in a route, so that there is something to swap.
       routes: [
         { path: "/*", upstream: broken ? "nobody" : "api" },
         { path: `/generation/${self.generation}`, upstream: "api" },
+        ...(streams
+          ? [
+              { path: "/chat", upstream: "api", websocket: {} },
+              { path: "/call/*", upstream: "calls" },
+            ]
+          : []),
       ],
       logging: { level: "info", format: "json", log_requests: false },
       metrics: { port: admin },
@@ -81,7 +97,7 @@ async function nginx(self) {
   const file = path.join(self.dir, "nginx.conf");
   self.write = (broken = false) => {
     self.generation++;
-    const { statuses = [], timeout = 60_000 } = self.settings;
+    const { statuses = [], timeout = 60_000, streams } = self.settings;
     const next = ["error", "timeout", ...statuses.map((status) => `http_${status}`)].join(" ");
     const dir = self.dir;
     // Where failures are tried again they are what is measured: a server that is out for them would hide it.
@@ -96,6 +112,10 @@ http {
   upstream api { ${self.origins.map(({ port }) => `server 127.0.0.1:${port} max_fails=${fails} fail_timeout=2s;`).join(" ")} keepalive 64; }
   server {
     listen 127.0.0.1:${self.port};
+    ${streams ? `listen 127.0.0.1:${streams.h2port} http2;` : ""}
+    ${streams ? "location = /chat { proxy_pass http://api; proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; }" : ""}
+    ${streams ? "location = /events { proxy_pass http://api; proxy_http_version 1.1; proxy_buffering off; }" : ""}
+    ${streams ? `location /call/ { grpc_pass grpc://127.0.0.1:${streams.h2}; }` : ""}
     location / {
       proxy_pass http://${broken ? "nobody_{" : "api"}; proxy_http_version 1.1; proxy_set_header Connection "";
       proxy_connect_timeout ${Math.min(timeout, 60_000)}ms; proxy_read_timeout ${timeout}ms; proxy_next_upstream ${next};
@@ -133,14 +153,14 @@ async function haproxy(self) {
   const file = path.join(self.dir, "haproxy.cfg");
   self.write = (broken = false) => {
     self.generation++;
-    const { health, tries = 2, statuses = [], timeout = 60_000 } = self.settings;
+    const { health, tries = 2, statuses = [], timeout = 60_000, streams } = self.settings;
     const on = ["conn-failure", "empty-response", "response-timeout", ...statuses].join(" ");
     const check = health ? " check inter 1s fall 1 rise 1" : "";
     writeFileSync(
       file,
       `global
   nbthread 2
-  hard-stop-after 12s
+  ${streams ? "" : "hard-stop-after 12s"}
   maxconn ${self.settings.prefix ? 100 : 2000}
 defaults
   mode http
@@ -153,6 +173,8 @@ defaults
   retry-on ${on}
 frontend web
   bind 127.0.0.1:${self.port}
+  ${streams ? `bind 127.0.0.1:${streams.h2port} proto h2` : ""}
+  ${streams ? "use_backend calls if { path_beg /call/ }" : ""}
   http-request return status 200 if { path /generation/${self.generation} }
   default_backend ${broken ? "nobody" : "api"}
 backend api
@@ -160,6 +182,7 @@ backend api
   # haproxy's own rule for what may be sent twice
   http-request disable-l7-retry if METH_POST
 ${self.origins.map(({ port }, index) => `  server s${index} 127.0.0.1:${port}${check}`).join("\n")}
+${streams ? `backend calls\n  server s0 127.0.0.1:${streams.h2} proto h2` : ""}
 `,
     );
   };

@@ -12,13 +12,25 @@ import path from "node:path";
 import { parseArgs } from "node:util";
 import * as backends from "./cases/backends.mjs";
 import * as processes from "./cases/process.mjs";
-import { refusals, reloads } from "./cases/reload.mjs";
+import { refusals, reloads, streams } from "./cases/reload.mjs";
 import { clean } from "./world.mjs";
 
 const ROOT = path.resolve(import.meta.dirname, "../..");
 const { killed, stopped, allDown, halfFailing } = backends;
 const { drained, descriptors, flapping, stuck } = processes;
-const CASES = { reloads, refusals, drained, killed, stopped, allDown, halfFailing, descriptors, flapping, stuck };
+const CASES = {
+  reloads,
+  streams,
+  refusals,
+  drained,
+  killed,
+  stopped,
+  allDown,
+  halfFailing,
+  descriptors,
+  flapping,
+  stuck,
+};
 
 const { values } = parseArgs({
   options: {

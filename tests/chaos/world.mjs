@@ -115,6 +115,25 @@ export async function origin(name, options = {}) {
   return self;
 }
 
+/** A backend of long streams: HTTP/1.1 at `port`, HTTP/2 in the clear at `h2`. */
+export async function streamOrigin() {
+  const self = { name: "streams", port: await freePort(), h2: await freePort() };
+  const argument = JSON.stringify({ port: self.port, h2: self.h2 });
+  self.child = start([process.execPath, path.join(HERE, "stream-origin.mjs"), argument]);
+  await until("the streams' backend listens", () => self.child.output.includes("ready") || self.child.gone);
+  if (self.child.gone) throw new Error(`the streams' backend: ${self.child.output}`);
+  return self;
+}
+
+/** How many processes a process has below it. */
+export function children(pid) {
+  const of = (parent) => {
+    const list = readFileSync(`/proc/${parent}/task/${parent}/children`, "utf8").trim().split(" ").filter(Boolean);
+    return list.reduce((sum, child) => sum + of(child), list.length);
+  };
+  return of(pid);
+}
+
 /** Load until `end()` is called, which resolves with its counts. */
 export function load(port, options = {}) {
   const child = start([process.execPath, path.join(HERE, "load.mjs"), JSON.stringify({ port, ...options })]);

@@ -1,0 +1,2 @@
+/** Ends everything that still runs, and takes the files away. */
+export function clean(): Promise<void>;
