@@ -43,6 +43,10 @@ export declare class NativeGateway {
   closed(): Promise<Outcome>
   /** Begins to drain; `closed` resolves at its end. */
   drain(): void
+  /** Begins to drain in favour of a process that has the sockets: held connections are not refused. `closed` resolves at its end. */
+  handOver(): void
+  /** JSON `[{name, fd}]`: duplicates of the listening sockets. Whoever asks must close them. */
+  sockets(): string
   /** Takes a backend (`upstream/host:port`) out of traffic, or back; answers how many endpoints are meant. */
   drainBackend(target: string, on: boolean): number
   /**
@@ -104,6 +108,9 @@ export declare function explainConfig(config: string, request: string): string
 
 /** How long the thread behind a channel has been called and has not come, milliseconds; `-1` where it has ended. For other threads. */
 export declare function hookStall(channel: number): number
+
+/** Whether this process was started by a Titan to take over from it. */
+export declare function isSuccessor(): boolean
 
 /** A problem found by the data plane; the path is in the native configuration. */
 export interface NativeIssue {

@@ -773,7 +773,7 @@ if (
   }
 }
 
-const { HookChannel, NativeGateway, NativeRehearsal, checkConfig, devCertificate, explainConfig, hookStall, notify, version } = nativeBinding
+const { HookChannel, NativeGateway, NativeRehearsal, checkConfig, devCertificate, explainConfig, hookStall, isSuccessor, notify, version } = nativeBinding
 export { HookChannel }
 export { NativeGateway }
 export { NativeRehearsal }
@@ -781,6 +781,7 @@ export { checkConfig }
 export { devCertificate }
 export { explainConfig }
 export { hookStall }
+export { isSuccessor }
 export { notify }
 export { version }
 export const __napiBindingTarget = __napiLoadedBindingTarget

@@ -1,4 +1,6 @@
 /** What `titan serve` does, apart from its options: start, say where it listens, obey signals. */
+import { setTimeout as sleep } from "node:timers/promises";
+import type { ControlSocket } from "../admin/control.ts";
 import type { Config, Issue } from "../config/index.ts";
 import { messageOf, TitanError } from "../errors.ts";
 import { createGateway, type Gateway, type GatewaySource } from "../gateway/gateway.ts";
@@ -7,10 +9,14 @@ import { loadNative } from "../native.ts";
 import { version } from "../version.ts";
 import { out, print } from "./io.ts";
 import type { ServeOptions } from "./serve.ts";
+import { tellPredecessor } from "./successor.ts";
 import type { Watcher } from "./watch.ts";
 
 /** Signals closer together than this are one. */
 const SAME_SIGNAL_MS = 200;
+
+/** How long a successor waits for the control socket. */
+const CONTROL_PATIENCE_MS = 10_000;
 
 /** Serves until a signal ends it. */
 export async function run(options: ServeOptions): Promise<void> {
@@ -26,6 +32,7 @@ export async function run(options: ServeOptions): Promise<void> {
     // Where nobody configured the admin listener, its port is not worth failing for.
     admin: source !== undefined && "file" in source ? true : "optional",
     inheritSockets: true,
+    successor: native.isSuccessor(),
     hookWorkers: "config",
     logger: async (config) => {
       const { createLogger } = await import("../log/logger.ts");
@@ -58,6 +65,26 @@ export async function run(options: ServeOptions): Promise<void> {
       .finally(() => notify("READY=1"));
   };
   process.on("SIGHUP", () => reload("SIGHUP"));
+  let control: ControlSocket | undefined;
+  let upgrading = false;
+  const upgrade = async () => {
+    if (upgrading || closing > 0) return;
+    upgrading = true;
+    try {
+      const { startSuccessor } = await import("./successor.ts");
+      log?.info("Starting another process that takes the listening sockets.");
+      const pid = await startSuccessor(gateway);
+      // A manager that waits for this process to end must know that the service goes on.
+      notify(`MAINPID=${pid}\nSTATUS=serving`);
+      log?.info({ pid }, `Process ${pid} serves; this one answers what it has and ends.`);
+      watcher?.close();
+      await Promise.all([control?.close(), gateway.handOver()]);
+    } catch (error) {
+      log?.error(`THE OTHER PROCESS DID NOT TAKE OVER, this one goes on serving: ${messageOf(error)}`);
+      upgrading = false;
+    }
+  };
+  if (process.platform !== "win32") process.on("SIGUSR2", upgrade);
 
   gateway.on("reload", (generation) => {
     watcher?.refresh();
@@ -68,7 +95,8 @@ export async function run(options: ServeOptions): Promise<void> {
   let watcher: Watcher | undefined;
   await gateway.start();
   if (closing > 0) return;
-  const control = await openControl(gateway, log);
+  if (native.isSuccessor()) tellPredecessor();
+  control = await openControl(gateway, log, native.isSuccessor());
   gateway.on("close", () => {
     log?.info("Closed.");
     control?.close();
@@ -153,11 +181,20 @@ function logIssue(issue: Issue, log: TitanLogger | undefined): void {
 }
 
 /** The control socket is a convenience: without a place for it (a read-only container), Titan serves all the same. */
-async function openControl(gateway: Gateway, log: TitanLogger | undefined) {
+async function openControl(gateway: Gateway, log: TitanLogger | undefined, successor: boolean) {
   const { ControlSocket } = await import("../admin/control.ts");
   const path = gateway.config.admin.control_socket;
+  const patience = Date.now() + (successor ? CONTROL_PATIENCE_MS : 0);
   try {
-    return await ControlSocket.open(gateway, path);
+    for (;;) {
+      try {
+        return await ControlSocket.open(gateway, path);
+      } catch (error) {
+        // The predecessor closes its own as soon as it knows that this process serves.
+        if (Date.now() >= patience) throw error;
+        await sleep(50);
+      }
+    }
   } catch (error) {
     if (path !== undefined || !(error instanceof TitanError)) {
       await gateway.close({ force: true });

@@ -1,6 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { EventEmitter } from "node:events";
 import { resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { AdminServer } from "../admin/server.ts";
 import type { Config, ConfigInput, Issue, Loaded, LoadOptions, LoadResult } from "../config/index.ts";
 import { messageOf, TitanError } from "../errors.ts";
@@ -35,8 +36,13 @@ export interface GatewayOptions extends Omit<LoadOptions, "echo"> {
    * is an error; `"optional"` only says so in the log. Default `false`: a program has its own, and asks {@link Gateway.metrics}.
    */
   admin?: boolean | "optional";
-  /** Use listeners that systemd handed over (LISTEN_FDS). */
+  /** Use listeners that systemd or another parent handed over (LISTEN_FDS). */
   inheritSockets?: boolean;
+  /**
+   * This process takes over from another Titan, which has the admin port until this one serves.
+   * @internal
+   */
+  successor?: boolean;
   /**
    * Threads that run the hooks of a configuration file: a number, or `"config"` for its `hook_workers`. Default 0: hooks run on this
    * thread, and may share what the program has.
@@ -154,6 +160,30 @@ export class Gateway extends EventEmitter<GatewayEvents> implements AsyncDisposa
       this.#native?.drain();
     }
     if (options.force) this.#native?.stop();
+    await this.#closed;
+  }
+
+  /**
+   * Duplicates of the listening sockets, for a process that takes over; whoever asks closes them.
+   * @internal
+   */
+  sockets(): { name: string; fd: number }[] {
+    return JSON.parse(this.#running().sockets());
+  }
+
+  /**
+   * {@link close} in favour of a process that has the {@link sockets}: the admin port is free at once, and held connections end with an
+   * answer instead of a refusal.
+   * @internal
+   */
+  async handOver(): Promise<void> {
+    if (this.#state !== "running") return this.#closed;
+    this.#state = "draining";
+    this.emit("draining");
+    const admin = this.#admin;
+    this.#admin = undefined;
+    this.#native?.handOver();
+    await admin?.close();
     await this.#closed;
   }
 
@@ -370,9 +400,29 @@ export class Gateway extends EventEmitter<GatewayEvents> implements AsyncDisposa
       await admin.listen();
       this.#admin = admin;
     } catch (error) {
+      if (this.#options.successor && error instanceof TitanError && error.code === "TITAN_ADMIN_LISTEN") {
+        void this.#awaitAdmin(admin);
+        return;
+      }
       if (this.#options.admin !== "optional" || !(error instanceof TitanError)) throw error;
       this.#log.warn({ code: error.code }, `${error.message} ${error.fix} Serving without it.`);
     }
+  }
+
+  /** The predecessor has the admin port until this gateway serves. */
+  async #awaitAdmin(admin: AdminServer): Promise<void> {
+    let last: unknown;
+    for (const end = Date.now() + ADMIN_PATIENCE_MS; Date.now() < end; await sleep(50, undefined, { ref: false })) {
+      if (this.#state === "closed" || this.#state === "draining") return;
+      try {
+        await admin.listen();
+        this.#admin = admin;
+        return;
+      } catch (error) {
+        last = error;
+      }
+    }
+    this.#log.warn(`${messageOf(last)} Serving without it.`);
   }
 
   #onMetrics(id: number): void {
@@ -460,6 +510,9 @@ function reachable(address: string): string {
   if (address === "0.0.0.0" || address === "::") return "localhost";
   return address.includes(":") ? `[${address}]` : address;
 }
+
+/** How long a successor waits for the admin port. */
+const ADMIN_PATIENCE_MS = 60_000;
 
 /** Where the data plane reports an address that it could not bind. */
 const LISTEN = /^listeners\[\d+\](\.(address|port))?$/;

@@ -17,12 +17,13 @@ import { clean } from "./world.mjs";
 
 const ROOT = path.resolve(import.meta.dirname, "../..");
 const { killed, stopped, allDown, halfFailing } = backends;
-const { drained, descriptors, flapping, stuck } = processes;
+const { drained, handovers, descriptors, flapping, stuck } = processes;
 const CASES = {
   reloads,
   streams,
   refusals,
   drained,
+  handovers,
   killed,
   stopped,
   allDown,

@@ -29,6 +29,9 @@ pub use crate::proxy::MetricsPage;
 /// Threads beside the shards: DNS, health checks, key sets, the drain's clock.
 const AUXILIARY_THREADS: usize = 1;
 
+/// Longest time for which idle connections of a gateway that was handed over are listened to.
+const HANDOVER_GRACE: Duration = Duration::from_secs(10);
+
 /// What the process around the gateway provides.
 #[derive(Default)]
 pub struct Host {
@@ -254,14 +257,53 @@ impl Gateway {
     /// Begins the drain of requirement 46: pre-drain delay, then no new connections, answers with `Connection: close`, and the end at the
     /// deadline at the latest. Returns at once; a second call does nothing.
     pub fn drain(&self) {
+        let state = self.inner.state.lock();
+        let (delay, timeout) = (state.snapshot.shutdown_delay, state.snapshot.shutdown_timeout);
+        drop(state);
+        self.begin_drain(delay, timeout);
+    }
+
+    /// As [`Gateway::drain`], where another process has [the sockets](Gateway::sockets): nobody needs to be told to go elsewhere, so there is
+    /// no delay, and held connections are not refused but end with an answer.
+    pub fn hand_over(&self) {
+        let timeout = self.inner.state.lock().snapshot.shutdown_timeout;
+        self.inner.process.lifecycle.hand_over((timeout / 2).min(HANDOVER_GRACE));
+        self.begin_drain(Duration::ZERO, timeout);
+    }
+
+    /// Duplicates of every listening socket with the names of their listeners, for a process that takes over. Blocks.
+    pub fn sockets(&self) -> std::io::Result<Vec<(Arc<str>, TcpListener)>> {
+        let _one = self.inner.changing.lock();
+        let asked: Vec<_> = self
+            .inner
+            .mailboxes
+            .iter()
+            .map(|mailbox| {
+                let (tell, told) = oneshot::channel();
+                let _ = mailbox.send(Mail::Sockets(tell));
+                told
+            })
+            .collect();
+        let mut all = Vec::new();
+        for told in asked {
+            // A shard that has ended has none.
+            all.extend(told.blocking_recv().unwrap_or_else(|_| Ok(Vec::new()))?);
+        }
+        let state = self.inner.state.lock();
+        let name = |key: ListenerKey| state.bound.get(&key).map_or(key, |bound| bound.name.clone());
+        Ok(all.into_iter().map(|(key, socket)| (name(key), socket)).collect())
+    }
+
+    /// Closes sockets that were handed over and that no listener has taken: their clients would wait for ever.
+    pub fn forget_inherited(&self) {
+        self.inner.state.lock().inherited.clear();
+    }
+
+    fn begin_drain(&self, delay: Duration, timeout: Duration) {
         if !self.inner.process.lifecycle.advance(Phase::PreDrain) {
             return;
         }
         let inner = self.inner.clone();
-        let (delay, timeout) = {
-            let state = inner.state.lock();
-            (state.snapshot.shutdown_delay, state.snapshot.shutdown_timeout)
-        };
         inner.tell("info", "draining", format!("draining: {delay:?} until listeners close, then at most {timeout:?}"));
         let handle = self.handle().clone();
         handle.spawn(async move {
@@ -446,8 +488,9 @@ fn publications(
         .map(|_| Publication { snapshot: snapshot.clone(), open: Vec::new(), update: kept.clone(), close: closed.clone() })
         .collect();
     for (spec, key, list, open) in sockets {
-        for (publication, socket) in all.iter_mut().zip(list) {
-            publication.open.push(Opening { key: key.clone(), spec: spec.clone(), socket, open: open.clone() });
+        // There may be more than shards, where a process with more of them handed its own over: each of them has a queue to be served.
+        for (index, socket) in list.into_iter().enumerate() {
+            all[index % workers].open.push(Opening { key: key.clone(), spec: spec.clone(), socket, open: open.clone() });
         }
     }
     all

@@ -41,6 +41,8 @@ pub enum Mail {
     Arrive(Box<Arrived>),
     /// Look at the shard's state.
     Inspect(Box<dyn FnOnce(&Local) + Send>),
+    /// Duplicates of the listening sockets, for another process.
+    Sockets(oneshot::Sender<io::Result<Vec<(ListenerKey, TcpListener)>>>),
 }
 
 /// A configuration for one shard.
@@ -55,7 +57,7 @@ pub struct Publication {
     pub close: Vec<ListenerKey>,
 }
 
-/// A bound socket for one shard.
+/// A bound socket for one shard, which may get several of one listener: a process with more shards may have handed them over.
 pub struct Opening {
     /// Its key.
     pub key: ListenerKey,
@@ -125,7 +127,24 @@ impl Drop for Ended {
 
 struct Shard {
     local: Rc<Local>,
-    ports: RefCell<HashMap<ListenerKey, (Rc<Port>, tokio::task::JoinHandle<()>)>>,
+    ports: RefCell<HashMap<ListenerKey, Listening>>,
+}
+
+/// An open listener.
+struct Listening {
+    port: Rc<Port>,
+    /// Each with the task that accepts from it.
+    sockets: Vec<(Rc<tokio::net::TcpListener>, tokio::task::JoinHandle<()>)>,
+}
+
+impl Listening {
+    /// Closes it; what is given ends when its accept queues are empty.
+    fn close(self) -> Vec<tokio::task::JoinHandle<()>> {
+        // The tasks must hold their sockets alone by then.
+        let tasks = self.sockets.into_iter().map(|(_, task)| task).collect();
+        self.port.close();
+        tasks
+    }
 }
 
 impl Shard {
@@ -151,6 +170,9 @@ impl Shard {
                 Mail::Spare(endpoint) => self.local.pool.borrow_mut().spare(&endpoint),
                 Mail::Arrive(arrived) => self.arrive(*arrived),
                 Mail::Inspect(look) => look(&self.local),
+                Mail::Sockets(tell) => {
+                    let _ = tell.send(self.sockets());
+                }
                 Mail::Stop => return,
                 Mail::Drain => break,
             }
@@ -166,14 +188,14 @@ impl Shard {
             let _ = self.open(opening);
         }
         for (key, spec) in publication.update {
-            if let Some((port, _)) = self.ports.borrow().get(&key) {
-                port.update(&spec);
+            if let Some(listening) = self.ports.borrow().get(&key) {
+                listening.port.update(&spec);
             }
         }
         let closes = !publication.close.is_empty();
         for key in publication.close {
-            if let Some((port, _)) = self.ports.borrow_mut().remove(&key) {
-                port.close();
+            if let Some(listening) = self.ports.borrow_mut().remove(&key) {
+                listening.close();
             }
         }
         // Idle connections of a closed listener must notice; the others need not be woken by every reload.
@@ -183,25 +205,30 @@ impl Shard {
     }
 
     fn open(&self, opening: Opening) -> io::Result<()> {
-        let port = Port::new(&opening.spec, opening.open);
-        let task = match opening.socket {
-            Some(socket) => {
-                let socket = tokio::net::TcpListener::from_std(socket)?;
-                tokio::task::spawn_local(accept(self.local.clone(), port.clone(), socket))
-            }
-            None => tokio::task::spawn_local(async {}),
-        };
-        self.ports.borrow_mut().insert(opening.key, (port, task));
+        let socket = opening.socket.map(tokio::net::TcpListener::from_std).transpose()?.map(Rc::new);
+        let mut ports = self.ports.borrow_mut();
+        let listening =
+            ports.entry(opening.key).or_insert_with(|| Listening { port: Port::new(&opening.spec, opening.open), sockets: Vec::new() });
+        if let Some(socket) = socket {
+            let task = tokio::task::spawn_local(accept(self.local.clone(), listening.port.clone(), socket.clone()));
+            listening.sockets.push((socket, task));
+        }
         Ok(())
+    }
+
+    fn sockets(&self) -> io::Result<Vec<(ListenerKey, TcpListener)>> {
+        let ports = self.ports.borrow();
+        let all = ports.iter().flat_map(|(key, listening)| listening.sockets.iter().map(move |(socket, _)| (key.clone(), socket)));
+        all.map(|(key, socket)| Ok((key, socket2::SockRef::from(&**socket).try_clone()?.into()))).collect()
     }
 
     /// Serves a client as if its listener had accepted it. Without such a listener the connection is closed.
     fn arrive(&self, arrived: Arrived) {
         let ports = self.ports.borrow();
         let specs = self.local.snapshot();
-        let named = |name: &str| ports.values().find(|(port, _)| *port.spec().name == *name);
+        let named = |name: &str| ports.values().map(|listening| &listening.port).find(|port| *port.spec().name == *name);
         let name = arrived.listener.as_deref().or_else(|| specs.listeners.first().map(|spec| &*spec.name));
-        if let Some((port, _)) = name.and_then(named) {
+        if let Some(port) = name.and_then(named) {
             listener::arrive(&self.local, port, arrived);
         }
     }
@@ -209,10 +236,11 @@ impl Shard {
     /// Requirement 46: no new connections, held ones end after their answer; ends with the last connection, or when told to stop.
     async fn drain(self, mut mail: mpsc::UnboundedReceiver<Mail>) {
         let ports = std::mem::take(&mut *self.ports.borrow_mut());
-        for (port, task) in ports.into_values() {
-            port.close();
-            // The accept queue is empty when the task has ended.
-            let _ = task.await;
+        for listening in ports.into_values() {
+            for task in listening.close() {
+                // The accept queue is empty when the task has ended.
+                let _ = task.await;
+            }
         }
         self.local.timers.wake_all();
         while self.local.connections.get() != 0 {
@@ -220,6 +248,10 @@ impl Shard {
                 Ok(Some(Mail::Stop) | None) => return,
                 Ok(Some(Mail::Spare(endpoint))) => self.local.pool.borrow_mut().spare(&endpoint),
                 Ok(Some(Mail::Inspect(look))) => look(&self.local),
+                // They are closed already.
+                Ok(Some(Mail::Sockets(tell))) => {
+                    let _ = tell.send(Ok(Vec::new()));
+                }
                 Ok(Some(Mail::Publish(publication, done))) => {
                     // Requests still under way see it; listeners stay closed.
                     self.local.publish(publication.snapshot);

@@ -104,6 +104,9 @@ impl NativeGateway {
             };
             match Gateway::start(config, host) {
                 Ok(gateway) => {
+                    if inherit && system::is_successor() {
+                        gateway.forget_inherited();
+                    }
                     core.set(Slot::Running(Arc::new(gateway)));
                     Outcome::ok(Some(1))
                 }
@@ -151,6 +154,28 @@ impl NativeGateway {
         if let Some(gateway) = self.core.get() {
             gateway.drain();
         }
+    }
+
+    /// Begins to drain in favour of a process that has the sockets: held connections are not refused. `closed` resolves at its end.
+    #[napi(catch_unwind)]
+    pub fn hand_over(&self) {
+        if let Some(gateway) = self.core.get() {
+            gateway.hand_over();
+        }
+    }
+
+    /// JSON `[{name, fd}]`: duplicates of the listening sockets. Whoever asks must close them.
+    #[napi(catch_unwind)]
+    pub fn sockets(&self) -> Result<String> {
+        #[cfg(unix)]
+        {
+            use std::os::fd::IntoRawFd;
+            let sockets = self.running()?.sockets().map_err(|error| Error::new(Status::GenericFailure, error.to_string()))?;
+            let list: Vec<_> = sockets.into_iter().map(|(name, socket)| json!({"name": &*name, "fd": socket.into_raw_fd()})).collect();
+            Ok(serde_json::Value::from(list).to_string())
+        }
+        #[cfg(not(unix))]
+        Err(Error::new(Status::GenericFailure, "sockets cannot be handed over on this system"))
     }
 
     /// Takes a backend (`upstream/host:port`) out of traffic, or back; answers how many endpoints are meant.

@@ -22,12 +22,23 @@ pub fn notify(state: String) -> bool {
     }
 }
 
-/// Listeners handed over by systemd (`LISTEN_PID`, `LISTEN_FDS`). They are taken once: a second call gives none.
+/// Listeners handed over by systemd or another parent (`LISTEN_PID`, `LISTEN_FDS`), or by a Titan that this process takes over from
+/// (`TITAN_HANDOVER_FROM` instead of `LISTEN_PID`, which a parent cannot know before the process is there). They are taken once: a second
+/// call gives none.
 pub fn inherited() -> Vec<TcpListener> {
     #[cfg(unix)]
     return unix::inherited();
     #[cfg(not(unix))]
     Vec::new()
+}
+
+/// Whether this process was started by a Titan to take over from it.
+#[napi]
+pub fn is_successor() -> bool {
+    #[cfg(unix)]
+    return unix::is_successor();
+    #[cfg(not(unix))]
+    false
 }
 
 #[cfg(unix)]
@@ -55,12 +66,21 @@ mod unix {
 
     pub fn inherited() -> Vec<TcpListener> {
         static TAKEN: AtomicBool = AtomicBool::new(false);
-        let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u32>().ok());
-        if number("LISTEN_PID") != Some(std::process::id()) || TAKEN.swap(true, Ordering::Relaxed) {
+        let mine = number("LISTEN_PID") == Some(std::process::id()) || is_successor();
+        if !mine || TAKEN.swap(true, Ordering::Relaxed) {
             return Vec::new();
         }
-        let count = number("LISTEN_FDS").unwrap_or(0).min(256) as RawFd;
+        let count = number("LISTEN_FDS").unwrap_or(0).min(4096) as RawFd;
         (FIRST..FIRST + count).filter_map(adopt).collect()
+    }
+
+    /// A variable that a grandchild has inherited names another process than its parent.
+    pub fn is_successor() -> bool {
+        std::env::var_os("LISTEN_PID").is_none() && number("TITAN_HANDOVER_FROM") == Some(std::os::unix::process::parent_id())
+    }
+
+    fn number(name: &str) -> Option<u32> {
+        std::env::var(name).ok().and_then(|text| text.parse().ok())
     }
 
     /// Takes the descriptor if it is a listening TCP socket.

@@ -1,6 +1,6 @@
 // The gateway's own process: ending, running out of descriptors, a stuck event loop, DNS that fails.
 import dgram from "node:dgram";
-import { writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import net from "node:net";
 import path from "node:path";
 import { end, gateway } from "../gateways.mjs";
@@ -29,6 +29,37 @@ export const drained = {
       figure: `${answered} of 50 answered; exit ${code ?? "never"} after ${(exit / 1000).toFixed(1)} s`,
       good: answered === 50 && code === 0 && exit <= 1000,
     };
+  },
+};
+
+/** Figure 3: five times to another process, with the sockets. */
+export const handovers = {
+  name: "5 handovers to another process under load",
+  wants: "0 failed",
+  kinds: ["titan"],
+  async run(kind, { rate }) {
+    const backend = await origin("a");
+    const it = await gateway(kind, [backend]);
+    const serving = () =>
+      [...it.child.output.matchAll(/"pid":(\d+)[^\n]*"msg":"Titan serves/g)].map(([, pid]) => Number(pid));
+    const lives = (pid) => existsSync(`/proc/${pid}/stat`) && !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
+    await until("it says where it serves", () => serving().length === 1);
+    const client = load(it.port, { rate, connections: 32 });
+    for (let count = 1; count <= 5; count++) {
+      const before = serving().at(-1);
+      await sleep(1000);
+      process.kill(before, "SIGUSR2");
+      await until("another process serves", () => serving().length === count + 1, 60_000);
+      await until("the one before has ended", () => !lives(before), 60_000);
+    }
+    await sleep(500);
+    const result = await client.end();
+    // The last one is nobody's child any more.
+    const last = serving().at(-1);
+    process.kill(last, "SIGTERM");
+    await until("the last one has ended", () => !lives(last), 30_000).catch(() => process.kill(last, "SIGKILL"));
+    await stop(backend.child);
+    return { figure: failures(result), good: result.failed === 0, p99: result.p99 };
   },
 };
 

@@ -23,7 +23,8 @@ const MOURNERS: usize = 64;
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Accepts until the port is closed, then empties the accept queue and returns: closing a socket with a queue would reset what is in it.
-pub async fn accept(local: Rc<Local>, port: Rc<Port>, listener: TcpListener) {
+/// Whoever else holds the socket must have let go of it when the port is closed.
+pub async fn accept(local: Rc<Local>, port: Rc<Port>, listener: Rc<TcpListener>) {
     let mut stop = std::pin::pin!(port.stop.notified());
     while !port.closing.get() {
         let accepted = std::future::poll_fn(|cx| {
@@ -41,7 +42,7 @@ pub async fn accept(local: Rc<Local>, port: Rc<Port>, listener: TcpListener) {
             Some(Err(_)) => {}
         }
     }
-    if let Ok(listener) = listener.into_std() {
+    if let Some(Ok(listener)) = Rc::into_inner(listener).map(TcpListener::into_std) {
         while let Ok((stream, peer)) = listener.accept() {
             if stream.set_nonblocking(true).is_ok()
                 && let Ok(stream) = TcpStream::from_std(stream)

@@ -17,8 +17,6 @@ use crate::proxy::{self, After, Kit};
 use crate::rt::clock::{self, NEVER, after};
 use crate::rt::recycle::{self, Recycled};
 
-/// How long an idle connection is still listened to once a drain has begun: a request may be on its way already.
-const DRAIN_GRACE_MS: u64 = 1_000;
 /// How long, and how many bytes, of a request that nobody wants are read so that the client gets its answer.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 4 << 20;
@@ -142,7 +140,7 @@ fn poll_next<S: AsyncRead + AsyncWrite + Unpin>(conn: &mut H1<S>, cx: &mut Conte
         };
         let mut deadline = clock::later(idle, if conn.served == 0 { first(&spec) } else { spec.timeouts.idle });
         if conn.is_closing() && conn.served != 0 {
-            deadline = deadline.min(conn.closing_since() + DRAIN_GRACE_MS);
+            deadline = deadline.min(conn.closing_since().saturating_add(conn.local.process.lifecycle.grace()));
         }
         ready!(conn.timer.poll(cx, deadline));
         return Poll::Ready(Next::End(Close::Timeout));

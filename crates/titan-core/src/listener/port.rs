@@ -70,11 +70,11 @@ impl Port {
         *self.spec.borrow_mut() = Rc::new(spec.clone());
     }
 
-    /// Ends accepting once the accept queue is empty.
+    /// Ends accepting, on each of its sockets, once their accept queues are empty.
     pub fn close(&self) {
         self.closing.set(true);
         self.closing_since.set(clock::now());
-        self.stop.notify_one();
+        self.stop.notify_waiters();
     }
 }
 

@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::buffers::Buffers;
 use super::builtin::MetricsPage;
@@ -25,6 +26,8 @@ const SCRATCH: usize = 64 << 10;
 /// Kits kept for reuse.
 const KITS: usize = 256;
 /// How old the cached `Date` may get before the system clock is asked again.
+/// How long an idle connection is still listened to once a drain has begun: a request may be on its way already.
+pub const DRAIN_GRACE_MS: u64 = 1_000;
 const DATE_AGE_MS: u64 = 100;
 
 /// State of one shard.
@@ -90,6 +93,10 @@ pub struct Lifecycle {
 }
 
 /// The snapshot that a shard serves. A request holds a clone to its end, which costs no shared counter; the last one of the shard hands
+    /// Another process has the sockets.
+    handed_over: AtomicBool,
+    /// Milliseconds of [`Lifecycle::grace`] where it has.
+    grace: AtomicU64,
 /// the shared part to the auxiliary runtime, because dropping ten thousand routes takes longer than a shard may pause.
 pub struct Held {
     snapshot: Option<Arc<Snapshot>>,
@@ -123,6 +130,23 @@ impl Lifecycle {
     /// When the drain began ([`clock`] time).
     pub fn draining_since(&self) -> u64 {
         self.draining_since.load(Ordering::Relaxed)
+    /// Another process has the sockets, and the drain that begins now is nobody's business: a request on a held connection is answered as
+    /// ever, with `Connection: close`, and an idle connection is listened to for `grace`.
+    pub fn hand_over(&self, grace: Duration) {
+        self.grace.store(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.handed_over.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a new request on a held connection is refused: there is nobody else whom its client would reach.
+    pub fn refuses(&self) -> bool {
+        self.is_draining() && !self.handed_over.load(Ordering::Relaxed)
+    }
+
+    /// How long an idle connection is still listened to.
+    pub fn grace(&self) -> u64 {
+        if self.handed_over.load(Ordering::Relaxed) { self.grace.load(Ordering::Relaxed) } else { DRAIN_GRACE_MS }
+    }
+
     }
 }
 

@@ -78,7 +78,7 @@ async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Afte
     let snapshot = x.snapshot();
 
     // A drain answers what was on its way and nothing more.
-    if down.was_used() && x.local.process.lifecycle.is_draining() {
+    if down.was_used() && x.local.process.lifecycle.refuses() {
         return Err(ProxyError::gateway(ErrorKind::ShuttingDown, "this instance is shutting down"));
     }
 
