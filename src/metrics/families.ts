@@ -172,6 +172,12 @@ export const FAMILIES: readonly Family[] = [
     },
   },
   {
+    name: "titan_accept_pauses_total",
+    type: "counter",
+    help: "Pauses of 100 ms in which nothing was accepted, for want of file descriptors or memory.",
+    samples: ({ gauges }) => [{ labels: {}, value: gauges.accept_pauses }],
+  },
+  {
     name: "titan_tls_handshakes_total",
     type: "counter",
     help: "TLS handshakes with clients.",

@@ -44,6 +44,7 @@ const scrape: Scrape = {
     generation: 3,
     snapshots: 2,
     draining: false,
+    accept_pauses: 7,
     buffers: { bytes: 4096, limit: 65536, refused: 3, forgone: 1 },
     listeners: [{ listener: "http", open: 1 }],
     backends: [
@@ -111,6 +112,7 @@ test("the data plane's snapshot becomes Prometheus text", async () => {
     'titan_circuit_breaker_opened_total{backend="127.0.0.1:1",upstream="api"} 5',
     'titan_circuit_breaker_state{backend="127.0.0.1:1",upstream="api"} 1',
     'titan_pool_connections{upstream="api",backend="127.0.0.1:1",state="active"} 1',
+    "titan_accept_pauses_total 7",
     "titan_buffered_bytes 4096",
     'titan_buffered_denied_total{outcome="refused"} 3',
     "titan_config_generation 3",

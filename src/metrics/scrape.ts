@@ -39,6 +39,8 @@ export interface Scrape {
     generation: number;
     snapshots: number;
     draining: boolean;
+    /** For want of file descriptors or memory. */
+    accept_pauses: number;
     /** Bodies that are held, and what could not be. */
     buffers: { bytes: number; limit: number; refused: number; forgone: number };
     listeners: { listener: string; open: number }[];

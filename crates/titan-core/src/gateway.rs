@@ -1,5 +1,6 @@
 //! Starts the shards, publishes snapshots to them, drains them.
 
+mod certificates;
 mod report;
 
 use std::collections::HashMap;
@@ -9,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::config::compile::{self, Services};
 use crate::config::{Issue, raw};
 use crate::listener::{ListenerSpec, Open, bind};
 use crate::metrics::Registry;
 use crate::policy;
-use crate::proxy::{Buffers, Lifecycle, Phase, Process, TunnelCounts};
+use crate::proxy::{Buffers, Lifecycle, Pauses, Phase, Process, TunnelCounts};
 use crate::rehearsal::{self, Arrived, Rehearsal};
 use crate::shard::{self, ListenerKey, Mail, Mailbox, Opening, Plan, Publication};
 use crate::snapshot::{Census, Snapshot};
@@ -75,6 +76,8 @@ struct Inner {
     started: Instant,
     /// Number of shards that have ended.
     ended: watch::Sender<usize>,
+    /// There may be other certificates.
+    certificates: Arc<Notify>,
     /// One change at a time: held by a whole `apply`, while `state` is locked for moments only.
     changing: Mutex<()>,
     state: Mutex<State>,
@@ -143,6 +146,7 @@ impl Gateway {
             lifecycle: Lifecycle::default(),
             metrics: host.metrics,
             tunnels: TunnelCounts::default(),
+            pauses: Pauses::new(host.events.clone().map(pauses_told)),
             buffers: Buffers::new(host.events.clone().map(buffers_told)),
             auxiliary: auxiliary.handle().clone(),
             spare: spare(mailboxes.clone()),
@@ -158,6 +162,7 @@ impl Gateway {
             events: host.events,
             started: Instant::now(),
             ended,
+            certificates: Arc::default(),
             changing: Mutex::new(()),
             state: Mutex::new(State { workers, snapshot: snapshot.clone(), bound: HashMap::new(), inherited }),
         });
@@ -193,6 +198,7 @@ impl Gateway {
             return Err(vec![Issue::new("workers", format!("shard {index} cannot start: {failed}"))]);
         }
         inner.state.lock().bound = bindings.bound;
+        auxiliary.spawn(certificates::watch(Arc::downgrade(&inner), inner.certificates.clone()));
         Ok(Gateway { inner, auxiliary: Some(auxiliary) })
     }
 
@@ -250,6 +256,7 @@ impl Gateway {
         inner.supervisor.retain(&state.snapshot.upstreams);
         drop(state);
         drop((before, old));
+        inner.certificates.notify_one();
         inner.tell("info", "config_applied", format!("configuration {generation} is serving"));
         Ok(generation)
     }
@@ -416,6 +423,11 @@ fn buffers_told(events: Arc<dyn Fn(Event) + Send + Sync>) -> crate::proxy::TellB
         };
         events(Event { level, name, message, fields: vec![("limit", limit.to_string())] });
     })
+}
+
+/// Pauses of accepting as events.
+fn pauses_told(events: Arc<dyn Fn(Event) + Send + Sync>) -> Box<dyn Fn(String) + Send + Sync> {
+    Box::new(move |message| events(Event { level: "warn", name: "accept_paused", message, fields: Vec::new() }))
 }
 
 /// Changes of upstreams as events.

@@ -96,6 +96,7 @@ impl Gateway {
             generation: state.snapshot.generation,
             snapshots: self.inner.services.census.count() as u64,
             draining: self.inner.process.lifecycle.is_draining(),
+            accept_pauses: self.inner.process.pauses.count(),
             buffers: self.buffers(),
             listeners: listeners.collect(),
             backends: backends.collect(),

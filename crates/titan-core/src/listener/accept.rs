@@ -37,7 +37,10 @@ pub async fn accept(local: Rc<Local>, port: Rc<Port>, listener: Rc<TcpListener>)
         match accepted {
             None => break,
             Some(Ok((stream, peer))) => admit(&local, &port, stream, peer),
-            Some(Err(error)) if is_exhaustion(&error) => tokio::time::sleep(PAUSE).await,
+            Some(Err(error)) if is_exhaustion(&error) => {
+                local.process.pauses.add(&error);
+                tokio::time::sleep(PAUSE).await;
+            }
             // The client went away between its handshake and now.
             Some(Err(_)) => {}
         }

@@ -14,7 +14,7 @@
 //!   "hooked_requests": 0,
 //!   "errors": { "no_route": 3 },
 //!   "access_log": { "written": 0, "dropped": 0, "errors": 0 },
-//!   "gauges": { "generation": 1, "snapshots": 1, "draining": false, "buffers": {…}, "listeners": […], "backends": […], "changes": […], "certificates": […], "stores": […], "tokens": […] } }
+//!   "gauges": { "generation": 1, "snapshots": 1, "draining": false, "accept_pauses": 0, "buffers": {…}, "listeners": […], "backends": […], "changes": […], "certificates": […], "stores": […], "tokens": […] } }
 //! ```
 //!
 //! The route, upstream … with the name `""` holds what belongs to none (`no route matched`). Buckets are not cumulative.
@@ -38,6 +38,8 @@ pub struct Gauges {
     pub snapshots: u64,
     /// Whether a drain has begun.
     pub draining: bool,
+    /// Pauses of accepting for want of file descriptors or memory.
+    pub accept_pauses: u64,
     /// Bodies that are held.
     pub buffers: BufferGauge,
     /// Listeners.

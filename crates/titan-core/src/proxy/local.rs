@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::buffers::Buffers;
 use super::builtin::MetricsPage;
 use super::kit::Kit;
+use super::pauses::Pauses;
 use super::tunnel::TunnelCounts;
 use crate::http::date::{DateCache, HttpDate};
 use crate::http::forward::IdSource;
@@ -25,9 +26,9 @@ use crate::upstream::Endpoint;
 const SCRATCH: usize = 64 << 10;
 /// Kits kept for reuse.
 const KITS: usize = 256;
-/// How old the cached `Date` may get before the system clock is asked again.
 /// How long an idle connection is still listened to once a drain has begun: a request may be on its way already.
 pub const DRAIN_GRACE_MS: u64 = 1_000;
+/// How old the cached `Date` may get before the system clock is asked again.
 const DATE_AGE_MS: u64 = 100;
 
 /// State of one shard.
@@ -64,6 +65,8 @@ pub struct Process {
     pub tunnels: TunnelCounts,
     /// Bytes of the bodies that are held.
     pub buffers: Buffers,
+    /// Pauses of accepting.
+    pub pauses: Pauses,
     /// Runtime for what must not run on a shard.
     pub auxiliary: tokio::runtime::Handle,
     /// Asks the other shards to give idle connections of an endpoint to those who wait for one. First argument: the shard that asks.
@@ -90,13 +93,13 @@ pub enum Phase {
 pub struct Lifecycle {
     phase: AtomicU8,
     draining_since: AtomicU64,
-}
-
-/// The snapshot that a shard serves. A request holds a clone to its end, which costs no shared counter; the last one of the shard hands
     /// Another process has the sockets.
     handed_over: AtomicBool,
     /// Milliseconds of [`Lifecycle::grace`] where it has.
     grace: AtomicU64,
+}
+
+/// The snapshot that a shard serves. A request holds a clone to its end, which costs no shared counter; the last one of the shard hands
 /// the shared part to the auxiliary runtime, because dropping ten thousand routes takes longer than a shard may pause.
 pub struct Held {
     snapshot: Option<Arc<Snapshot>>,
@@ -127,9 +130,6 @@ impl Lifecycle {
         self.phase.load(Ordering::Relaxed) >= Phase::Draining as u8
     }
 
-    /// When the drain began ([`clock`] time).
-    pub fn draining_since(&self) -> u64 {
-        self.draining_since.load(Ordering::Relaxed)
     /// Another process has the sockets, and the drain that begins now is nobody's business: a request on a held connection is answered as
     /// ever, with `Connection: close`, and an idle connection is listened to for `grace`.
     pub fn hand_over(&self, grace: Duration) {
@@ -147,6 +147,9 @@ impl Lifecycle {
         if self.handed_over.load(Ordering::Relaxed) { self.grace.load(Ordering::Relaxed) } else { DRAIN_GRACE_MS }
     }
 
+    /// When the drain began ([`clock`] time).
+    pub fn draining_since(&self) -> u64 {
+        self.draining_since.load(Ordering::Relaxed)
     }
 }
 

@@ -11,6 +11,7 @@ mod hooks;
 mod kit;
 mod leg;
 mod local;
+mod pauses;
 mod record;
 mod relay;
 mod rescue;
@@ -29,6 +30,7 @@ pub use downstream::{Downstream, Reply};
 pub use exchange::{Exchange, Notes};
 pub use kit::Kit;
 pub use local::{Held, Lifecycle, Local, Phase, Process};
+pub use pauses::Pauses;
 pub use rescue::{refuse, turned_away};
 pub use tunnel::{Tunnel, TunnelCounts, run as run_tunnel};
 
