@@ -213,8 +213,15 @@ export class Stage {
 
 async function answerOf(fake: FakeUpstream, forwarded: Forwarded, who: string): Promise<Response> {
   const answer: unknown = await fake(forwarded);
-  if (answer instanceof Response) return answer;
+  if (isResponse(answer)) return answer;
   throw usage(`${who} gave ${answer === undefined ? "nothing" : `a ${typeof answer}`}: it must give a Response.`);
+}
+
+/** Not by its class: a test runner may run tests in a realm with a class of its own. */
+function isResponse(value: unknown): value is Response {
+  if (typeof value !== "object" || value === null) return false;
+  const { status, headers, arrayBuffer } = value as Partial<Response>;
+  return typeof status === "number" && headers !== undefined && typeof arrayBuffer === "function";
 }
 
 async function read(request: Request, target: string, part: Part): Promise<Forwarded> {

@@ -130,8 +130,8 @@ it("limits act, steps share a gateway and cases do not", () => {
 
 it("deadlines pass in real time", () => {
   const where = folder({
-    "titan.yaml": CONFIG.replace('rewrite_path: "/v2/users/:id"', "timeout: 100ms"),
-    "titan.test.yaml": `upstreams: { api: [{ delay: 20s }, { delay: 1ms, body: soon }] }
+    "titan.yaml": CONFIG.replace('rewrite_path: "/v2/users/:id"', "timeout: 2s"),
+    "titan.test.yaml": `upstreams: { api: [{ delay: 60s }, { delay: 1ms, body: soon }] }
 cases:
   - name: late, then not
     steps:

@@ -43,10 +43,13 @@ export function differences(expect: Expectation, result: InjectResult): Differen
   if (expect.tries !== undefined && expect.tries !== result.attempts.length)
     tell(["tries"], String(expect.tries), String(result.attempts.length));
   for (const [name, wanted] of Object.entries(expect.policies ?? {})) {
-    const policy = result.policies.find((one) => one.name === name) ?? result.policies.find((one) => one.type === name);
-    const known = result.policies.map((one) => one.name).join(", ") || "none";
-    if (!policy) tell(["policies", name], wanted, `no such policy here: there are ${known}`);
-    else if (policy.verdict !== wanted) tell(["policies", name], wanted, policy.verdict);
+    // A policy that acts at two stages is there twice; a type may be, too.
+    const named = result.policies.filter((one) => one.name === name);
+    const meant = named.length > 0 ? named : result.policies.filter((one) => one.type === name);
+    const known = [...new Set(result.policies.map((one) => one.name))].join(", ") || "none";
+    if (meant.length === 0) tell(["policies", name], wanted, `no such policy here: there are ${known}`);
+    else if (!meant.some(({ verdict }) => verdict === wanted))
+      tell(["policies", name], wanted, [...new Set(meant.map(({ verdict }) => verdict))].join(", "));
   }
   if (expect.hooks !== undefined) {
     const called = [...new Set(result.hooks.filter(({ handler }) => handler !== "onLog").map(({ hook }) => hook))];
