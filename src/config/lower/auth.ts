@@ -96,7 +96,7 @@ function lowerJwt(cx: Lowering, jwt: Jwt): Json {
     require_sub: jwt.require_sub,
     cache_capacity: jwt.cache_capacity,
     revocation: jwt.revocation_enabled,
-    revocation_redis: jwt.revocation_enabled && cx.redis ? lowerRedis(cx.redis) : undefined,
+    revocation_redis: jwt.revocation_enabled && cx.redis ? lowerRedis(cx, cx.redis) : undefined,
   });
 }
 
@@ -121,13 +121,19 @@ function lowerApiKeys(cx: Lowering, block: ApiKeys): Json {
       }),
     ),
     file: cx.optionalFile(block.file),
-    redis: block.redis && cx.redis ? lowerRedis(cx.redis) : undefined,
+    redis: block.redis && cx.redis ? lowerRedis(cx, cx.redis) : undefined,
     redis_cache_ms: ms(block.redis_cache),
   });
 }
 
-export function lowerRedis(block: OutputOf<typeof redis>): Json {
-  return { url: block.url, prefix: block.prefix, timeout_ms: ms(block.timeout), fail_mode: block.fail_mode };
+export function lowerRedis(cx: Lowering, block: OutputOf<typeof redis>): Json {
+  return compact({
+    url: block.url,
+    ca_path: cx.optionalFile(block.ca_path),
+    prefix: block.prefix,
+    timeout_ms: ms(block.timeout),
+    fail_mode: block.fail_mode,
+  });
 }
 
 export function lowerForwardAuth(cx: Lowering, block: OutputOf<typeof forwardAuth>): Json {

@@ -156,7 +156,7 @@ function lowerRateLimit(cx: Lowering, block: OutputOf<typeof rateLimit>, path: P
     group: block.group,
     headers: block.headers,
     draft_headers: block.draft_headers,
-    redis: block.backend === "redis" && server ? lowerRedis(server) : undefined,
+    redis: block.backend === "redis" && server ? lowerRedis(cx, server) : undefined,
   });
 }
 

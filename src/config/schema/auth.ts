@@ -99,6 +99,7 @@ export const redisFields = {
   })
     .optional()
     .doc("`redis://[user:password@]host[:port][/db]`, `rediss://` for TLS, or `unix:///path`."),
+  ca_path: file().optional().doc("PEM bundle for `rediss://` in place of the system's roots."),
   prefix: string({ max: 256 }).default("titan:").doc("Put before every key."),
   timeout: duration("ms", { min: 1, max: 60_000 })
     .default(50)

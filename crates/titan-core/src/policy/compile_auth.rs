@@ -168,8 +168,19 @@ impl Compiler<'_> {
         if redis.timeout_ms == 0 {
             self.issue(format!("{place}.timeout_ms"), "a question needs a time limit");
         }
-        let store = self.services.stores.get(&redis.url, self.services.auxiliary.as_ref(), self.services.events.as_ref());
-        let store = store.map_err(|message| self.issue(format!("{place}.url"), message)).ok()?;
+        let ca = match redis.ca_path.as_deref().map(std::fs::read).transpose() {
+            Ok(ca) => ca,
+            Err(error) => {
+                self.issue(
+                    format!("{place}.ca_path"),
+                    format!("ca_path {:?} can't be read: {error}", redis.ca_path.as_deref().unwrap_or_default()),
+                );
+                return None;
+            }
+        };
+        let at = if ca.is_some() { "ca_path" } else { "url" };
+        let store = self.services.stores.get(&redis.url, ca, self.services.auxiliary.as_ref(), self.services.events.as_ref());
+        let store = store.map_err(|message| self.issue(format!("{place}.{at}"), message)).ok()?;
         if !self.stores.iter().any(|known| Arc::ptr_eq(known, &store)) {
             self.stores.push(store.clone());
         }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, RedisResult};
+use redis::{AsyncConnectionConfig, Client, RedisResult, TlsCertificates};
 pub use revocations::SharedRevocations;
 use tokio::sync::{Notify, watch};
 
@@ -72,11 +72,24 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// A store that `runtime` keeps connected while it lives. Without one (`check`) it is never up. `Err` has nothing of the URL in it, which may
-    /// hold a password.
-    pub fn open(url: &str, runtime: Option<&tokio::runtime::Handle>, events: Option<Events>) -> Result<Arc<Self>, String> {
-        let client =
+    /// A store that `runtime` keeps connected while it lives. Without one (`check`) it is never up. `ca` is a PEM bundle in place of the system's
+    /// roots. `Err` has nothing of the URL in it, which may hold a password.
+    pub fn open(
+        url: &str,
+        ca: Option<Vec<u8>>,
+        runtime: Option<&tokio::runtime::Handle>,
+        events: Option<Events>,
+    ) -> Result<Arc<Self>, String> {
+        let mut client =
             Client::open(url).map_err(|_| "not a Redis URL; redis://host:6379/0, rediss:// for TLS and unix:///path are".to_owned())?;
+        if let Some(pem) = ca {
+            if !matches!(client.get_connection_info().addr(), redis::ConnectionAddr::TcpTls { .. }) {
+                return Err("ca_path is for TLS, which a rediss:// URL asks for".into());
+            }
+            let certificates = TlsCertificates { client_tls: None, root_cert: Some(pem) };
+            client = Client::build_with_tls(client.get_connection_info().clone(), certificates)
+                .map_err(|error| format!("ca_path can't be used: {error}"))?;
+        }
         let first = if runtime.is_some() { Link::Connecting } else { Link::Down };
         let label = client.get_connection_info().addr().to_string();
         let store = Arc::new(Self {
@@ -165,20 +178,34 @@ async fn keep(client: Client, store: Weak<Store>, events: Option<Events>) {
     let mut was_up = true;
     loop {
         let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(CONNECT));
-        let connected = tokio::time::timeout(CONNECT, client.get_multiplexed_async_connection_with_config(&config)).await;
+        let connected = tokio::time::timeout(CONNECT, connect(&client, &config)).await;
         let Some(alive) = store.upgrade() else { return };
-        if let Ok(Ok(connection)) = connected {
-            alive.link.send_replace(Link::Up(connection.clone()));
-            tell(&alive, &events, &mut was_up, true);
-            drop(alive);
-            watch_over(connection, &store, &events, &mut was_up).await;
-        } else {
-            alive.link.send_replace(Link::Down);
-            tell(&alive, &events, &mut was_up, false);
-            drop(alive);
-            tokio::time::sleep(RETRY).await;
+        match connected.unwrap_or_else(|_| Err(format!("no answer within {CONNECT:?}"))) {
+            Ok(connection) => {
+                alive.link.send_replace(Link::Up(connection.clone()));
+                tell(&alive, &events, &mut was_up, Ok(()));
+                drop(alive);
+                watch_over(connection, &store, &events, &mut was_up).await;
+            }
+            Err(reason) => {
+                alive.link.send_replace(Link::Down);
+                tell(&alive, &events, &mut was_up, Err(&reason));
+                drop(alive);
+                tokio::time::sleep(RETRY).await;
+            }
         }
     }
+}
+
+/// A connection to a server that can be used; why not, in words that hold no password.
+async fn connect(client: &Client, config: &AsyncConnectionConfig) -> Result<MultiplexedConnection, String> {
+    let mut connection = client.get_multiplexed_async_connection_with_config(config).await.map_err(|error| error.to_string())?;
+    // Who may not ask is no reason: the scripts will tell.
+    let info = redis::cmd("INFO").arg("cluster").query_async::<String>(&mut connection).await.unwrap_or_default();
+    if info.contains("cluster_enabled:1") {
+        return Err("it is a node of a cluster, where a script's keys may be on several servers: use one that stands alone".into());
+    }
+    Ok(connection)
 }
 
 /// Returns when another connection is needed.
@@ -198,7 +225,12 @@ async fn watch_over(mut connection: MultiplexedConnection, store: &Weak<Store>, 
             }
             changed
         });
-        tell(&alive, events, was_up, good);
+        let reason = match &pong {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some(format!("no answer within {PING:?}")),
+        };
+        tell(&alive, events, was_up, reason.as_deref().map_or(Ok(()), Err));
         late = if good { 0 } else { late + 1 };
         // A stalled server answers the same connection when it goes on; a lost one never does.
         if matches!(pong, Ok(Err(_))) || late == 2 {
@@ -207,36 +239,43 @@ async fn watch_over(mut connection: MultiplexedConnection, store: &Weak<Store>, 
     }
 }
 
-fn tell(store: &Store, events: &Option<Events>, was_up: &mut bool, up: bool) {
-    if std::mem::replace(was_up, up) == up {
+fn tell(store: &Store, events: &Option<Events>, was_up: &mut bool, state: Result<(), &str>) {
+    if std::mem::replace(was_up, state.is_ok()) == state.is_ok() {
         return;
     }
     if let Some(events) = events {
-        match up {
-            true => events("info", "store_recovered", format!("Redis {} answers again", store.label)),
-            false => {
-                events("warn", "store_lost", format!("Redis {} does not answer; each policy does what its fail_mode says", store.label))
+        match state {
+            Ok(()) => events("info", "store_recovered", format!("Redis {} answers again", store.label)),
+            Err(reason) => {
+                let message = format!("Redis {} can't be used ({reason}); each policy does what its fail_mode says", store.label);
+                events("warn", "store_lost", message);
             }
         }
     }
 }
 
-/// Stores in use, one for each URL.
+/// Stores in use, one for each URL and CA.
 #[derive(Clone, Default)]
 pub struct Stores(Arc<Mutex<Vec<Known>>>);
 
-type Known = (String, Weak<Store>);
+type Known = ((String, Option<Vec<u8>>), Weak<Store>);
 
 impl Stores {
-    /// The store of a URL: the one in use, else a new one.
-    pub fn get(&self, url: &str, runtime: Option<&tokio::runtime::Handle>, events: Option<&Events>) -> Result<Arc<Store>, String> {
+    /// The store of a URL and a CA: the one in use, else a new one.
+    pub fn get(
+        &self,
+        url: &str,
+        ca: Option<Vec<u8>>,
+        runtime: Option<&tokio::runtime::Handle>,
+        events: Option<&Events>,
+    ) -> Result<Arc<Store>, String> {
         let mut stores = self.0.lock();
         stores.retain(|(_, store)| store.strong_count() > 0);
-        if let Some(store) = stores.iter().find(|(known, _)| known == url).and_then(|(_, store)| store.upgrade()) {
+        if let Some(store) = stores.iter().find(|((known, with), _)| known == url && *with == ca).and_then(|(_, store)| store.upgrade()) {
             return Ok(store);
         }
-        let store = Store::open(url, runtime, events.cloned())?;
-        stores.push((url.to_owned(), Arc::downgrade(&store)));
+        let store = Store::open(url, ca.clone(), runtime, events.cloned())?;
+        stores.push(((url.to_owned(), ca), Arc::downgrade(&store)));
         Ok(store)
     }
 

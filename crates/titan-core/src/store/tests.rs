@@ -29,7 +29,7 @@ async fn figure_13_kill_stall_restart() {
         let told = told.clone();
         Arc::new(move |_, name, _| told.lock().unwrap().push(name))
     };
-    let store = Store::open(&server.url(), Some(&tokio::runtime::Handle::current()), Some(events)).unwrap();
+    let store = Store::open(&server.url(), None, Some(&tokio::runtime::Handle::current()), Some(events)).unwrap();
     assert_eq!(echo(&store).await.unwrap(), "x", "the first question waits for the first connection");
 
     server.command::<redis::Value>(&["CLIENT", "PAUSE", "1500", "ALL"]);
@@ -61,16 +61,16 @@ async fn figure_13_kill_stall_restart() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_servers_own_error_leaves_it_in_use() {
     let Some(server) = Server::start() else { return };
-    let store = Store::open(&server.url(), Some(&tokio::runtime::Handle::current()), None).unwrap();
+    let store = Store::open(&server.url(), None, Some(&tokio::runtime::Handle::current()), None).unwrap();
     let wrong = store.ask(LIMIT, async |mut c| redis::cmd("NOSUCH").query_async::<String>(&mut c).await).await;
     assert!(wrong.is_err() && echo(&store).await.is_ok());
 }
 
 #[test]
 fn urls_are_checked_and_never_repeated() {
-    let error = Store::open("redis//:secret@host", None, None).unwrap_err();
+    let error = Store::open("redis//:secret@host", None, None, None).unwrap_err();
     assert!(!error.contains("secret"));
-    let store = Store::open("redis://user:secret@127.0.0.1:1/0", None, None).unwrap();
+    let store = Store::open("redis://user:secret@127.0.0.1:1/0", None, None, None).unwrap();
     assert!(!store.is_up() && store.state().store == "127.0.0.1:1");
 }
 
@@ -81,7 +81,7 @@ async fn requirement_35_revocations_reach_every_titan() {
     let runtime = tokio::runtime::Handle::current();
     let titan = || {
         let list: Arc<Revocations> = Arc::default();
-        let store = Store::open(&server.url(), Some(&runtime), None).unwrap();
+        let store = Store::open(&server.url(), None, Some(&runtime), None).unwrap();
         (list.clone(), SharedRevocations::start(store, "t:", list, Some(&runtime)))
     };
     let (a, b) = (titan(), titan());

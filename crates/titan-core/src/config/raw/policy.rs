@@ -162,6 +162,9 @@ pub enum LimitKey {
 pub struct Redis {
     /// `redis://[user:password@]host[:port][/db]`, `rediss://` for TLS, or `unix:///path`.
     pub url: String,
+    /// PEM bundle for `rediss://` in place of the system's roots.
+    #[serde(default)]
+    pub ca_path: Option<String>,
     /// Put before every key.
     #[serde(default = "redis_prefix")]
     pub prefix: String,
