@@ -1,8 +1,9 @@
-// Writes the committed files that are made: schema/titan.schema.json and docs/configuration.md from the configuration's schema, npm/ from package.json.
+// Writes the committed files that are made: schema/titan.schema.json and docs/configuration.md from the configuration's schema, docs/api.md from TSDoc, npm/ from package.json.
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { build } from "esbuild";
+import { apiReference } from "./api-reference.mjs";
 import { platformFiles } from "./platforms.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -19,7 +20,11 @@ await build({
 });
 try {
   const { generatedFiles } = await import(pathToFileURL(script).href);
-  for (const [path, content] of Object.entries({ ...generatedFiles(root), ...platformFiles() })) {
+  for (const [path, content] of Object.entries({
+    ...generatedFiles(root),
+    ...apiReference().files,
+    ...platformFiles(),
+  })) {
     mkdirSync(dirname(join(root, path)), { recursive: true });
     writeFileSync(join(root, path), content);
     process.stdout.write(`${path}\n`);

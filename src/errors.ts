@@ -109,6 +109,7 @@ export type ErrorCode = keyof typeof ERRORS;
 
 /** An error that Titan throws on purpose. */
 export class TitanError extends Error {
+  /** `TitanError`. */
   override readonly name = "TitanError";
   /** One of the table's codes. */
   readonly code: ErrorCode;

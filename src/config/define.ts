@@ -24,6 +24,7 @@ type RoutesOf<P extends readonly string[]> = {
 
 /** The routes again, as every configuration has them. Named, because it would be long written out. */
 export interface DefinedRoutes {
+  /** The configuration's routes. */
   routes?: ConfigInput["routes"];
 }
 

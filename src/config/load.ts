@@ -39,14 +39,14 @@ export function findConfigFile(cwd: string = process.cwd()): string | undefined 
 
 /**
  * Reads, validates and lowers `file`; without one, the default search path, else the embedded default.
- * Never throws for a bad configuration: the result says everything that is wrong with it. `code` is what another thread has made of the
- * same configuration's modules.
+ * Never throws for a bad configuration: the result says everything that is wrong with it.
  */
-export async function loadConfig(
-  file: string | undefined,
-  options: LoadOptions = {},
-  code: ProgramCode = new Map(),
-): Promise<LoadResult> {
+export function loadConfig(file: string | undefined, options: LoadOptions = {}): Promise<LoadResult> {
+  return loadWith(file, options, new Map());
+}
+
+/** {@link loadConfig} with what another thread has made of the same configuration's modules; what is missing is added. */
+export async function loadWith(file: string | undefined, options: LoadOptions, code: ProgramCode): Promise<LoadResult> {
   const cwd = options.cwd ?? process.cwd();
   const found = file === undefined ? findConfigFile(cwd) : resolvePath(cwd, file);
   if (found === undefined) return resolveConfig(embeddedConfig(options.echo), options);

@@ -34,7 +34,9 @@ export interface Source {
 
 /** What a function configuration gets. */
 export interface ConfigEnvironment {
+  /** `production` unless `TITAN_ENV` or the caller says otherwise. */
   mode: string;
+  /** The environment that `${NAME}` is taken from: `process.env` unless the caller gives another one. */
   env: Readonly<Record<string, string | undefined>>;
 }
 

@@ -38,6 +38,7 @@ interface Read {
 
 /** A configuration without errors. */
 export interface Loaded extends Read {
+  /** It can be served. */
   ok: true;
   /** Resolved, in the guide's form: defaults filled in, aliases renamed, variables replaced. */
   config: Config;
@@ -45,7 +46,11 @@ export interface Loaded extends Read {
   native: NativeConfig;
   /** Hooks by their numbers in `native`. Their policies have no `channels` yet. */
   hooks: readonly HookPlan[];
-  /** The configuration's modules as they were transformed, for the threads that run its hooks. */
+  /**
+   * The configuration's modules as they were transformed, for the threads that run its hooks.
+   *
+   * @internal
+   */
   code: ProgramCode;
   /** Puts the data plane's own findings at their place in the file. */
   locate(issues: readonly NativeIssue[]): Issue[];
@@ -53,6 +58,7 @@ export interface Loaded extends Read {
 
 /** A configuration with at least one error. */
 export interface Refused extends Read {
+  /** It can't be served; `issues` says why. */
   ok: false;
 }
 

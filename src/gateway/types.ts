@@ -19,11 +19,13 @@ export interface Address {
 
 /** Something that the data plane tells. */
 export interface NativeEvent {
+  /** How much it matters. */
   level: "info" | "warn" | "error";
   /** Stable name, such as `backend_down`. */
   name: string;
   /** One sentence. */
   message: string;
+  /** What it is about, such as `backend`; names depend on the event. */
   fields: Record<string, string>;
 }
 
@@ -45,15 +47,23 @@ export interface GatewayEvents {
 
 /** State of a data plane. */
 export interface Status {
+  /** `running`, `pre_drain`, `draining` or `stopped`. */
   phase: string;
+  /** Number of the configuration that is served; counts up with each one applied. */
   generation: number;
   /** Configurations in memory: the one that is served, and those of requests that began under an earlier one. */
   snapshots: number;
+  /** Milliseconds since the data plane started. */
   uptime_ms: number;
+  /** Threads of the data plane. */
   workers: number;
+  /** Number of routes. */
   routes: number;
+  /** Bound listeners with their open connections. */
   listeners: { name: string; address: string; connections: number }[];
+  /** Client connections of each thread. */
   shards: { shard: number; connections: number }[];
+  /** Every upstream with the state of its backends. */
   upstreams: {
     name: string;
     status: string;
@@ -88,6 +98,7 @@ export interface Status {
   waiting: number;
   /** Bytes of bodies that are held, their limit, requests refused for it, and tries or encoders done without. */
   buffers: { bytes: number; limit: number; refused: number; forgone: number };
+  /** What limits have turned away. */
   limits: Limits;
 }
 
@@ -105,12 +116,15 @@ export interface Limits {
 
 /** A row of the routing table. */
 export interface RouteRow {
+  /** Name of the route; its path where it was given none. */
   name: string;
   /** Empty = any. */
   methods: string[];
   /** Empty = any. */
   hosts: string[];
+  /** The path pattern. */
   path: string;
+  /** The greater wins among routes that match alike. */
   priority: number;
   /** Upstreams with their weights, a redirect's status and location, or a fixed answer's status. */
   to: string;
@@ -120,11 +134,15 @@ export interface RouteRow {
 
 /** A request to explain. */
 export interface ExplainRequest {
+  /** Method, such as `GET`. */
   method: string;
+  /** Host, with or without a port. */
   host: string;
   /** Path and query as they stand on the wire. */
   target: string;
+  /** Header fields in their order. */
   headers?: [name: string, value: string][];
+  /** Address of the client; default 127.0.0.1. */
   client_ip?: string;
 }
 
@@ -132,13 +150,17 @@ export interface ExplainRequest {
 export interface Explanation {
   /** `refused` is 400, `method_not_allowed` 405, `no_route` 404. */
   outcome: "route" | "refused" | "method_not_allowed" | "no_route";
+  /** Why the request is refused. */
   message?: string;
+  /** Value of `Allow`, where only the method is wrong. */
   allow?: string;
   /** What is matched. */
   host: string;
+  /** The normalised path that is matched. */
   path: string;
   /** A CORS preflight, matched on the method that it asks about. */
   preflight: boolean;
+  /** The route that takes it, with the values of its path's parameters and what it does. */
   route?: { name: string; pattern: string; params: [name: string, value: string][]; action: ExplainedAction };
   /** Every route whose host and path match, in the order in which they are tried. */
   considered: { route: string; pattern: string; taken: boolean; because: string }[];

@@ -58,9 +58,13 @@ export function defineHookFactory<O = unknown>(
 
 /** Functions of a route with the types of its path. */
 export interface RouteHandlers<P extends string> {
+  /** See {@link HookInput.onRequest}. */
   onRequest?(ctx: RequestContext<P>): HookResult | Promise<HookResult>;
+  /** See {@link HookInput.onResponse}. */
   onResponse?(ctx: ResponseContext<P>): HookResult | Promise<HookResult>;
+  /** See {@link HookInput.onError}. */
   onError?(ctx: ErrorContext<P>): HookResult | Promise<HookResult>;
+  /** See {@link HookInput.onLog}. */
   onLog?(ctx: LogContext<P>): void | Promise<void>;
 }
 

@@ -33,9 +33,11 @@ export type BodyOf<M> = M extends "json"
 
 /** Who a request was made by, as authentication found it. */
 export interface Identity {
+  /** How it was found out: the authentication that let the request in. */
   readonly kind: "jwt" | "api_key" | "basic" | "mtls" | "forward_auth";
   /** Empty where a token has none. */
   readonly subject: string;
+  /** The verified token's claims, or what stands for them: attributes of an API key or a user, the subject of a certificate. */
   readonly claims: Readonly<Record<string, unknown>>;
 }
 
@@ -43,6 +45,7 @@ export interface Identity {
 export interface ReadHeaders {
   /** The first value. */
   get(name: string): string | undefined;
+  /** Whether there is a field line of the name. */
   has(name: string): boolean;
   /** Every field line, names in lower case; needs all headers to be read. */
   entries(): IterableIterator<[name: string, value: string]>;
@@ -60,19 +63,23 @@ export interface EditHeaders extends ReadHeaders {
 
 /** The request, after authentication and authorisation. */
 export interface HookRequest<H extends ReadHeaders = ReadHeaders, B = undefined> {
+  /** Method as the client sent it, such as `GET`. */
   readonly method: string;
   /** Normalised path, the one that was matched. */
   readonly path: string;
   /** Without the `?`; empty where there is none. */
   readonly query: string;
+  /** The query, decoded; made when it is first asked for. Changes to it change nothing: see `rewrite`. */
   readonly searchParams: URLSearchParams;
   /** Host and port as the client sent them. */
   readonly host: string;
+  /** Of the client's request, through trusted proxies. */
   readonly scheme: "http" | "https";
   /** The client's address, through trusted proxies. */
   readonly clientIp: string;
   /** Request id, as forwarded and logged. */
   readonly id: string;
+  /** Header fields as they came, with the edits of this hook. */
   readonly headers: H;
   /** The body, where `body` asks for it. */
   readonly body: B;
@@ -95,8 +102,11 @@ export type NewBody<B> = [B] extends [undefined] ? never : B;
 
 /** An answer in place of the one that would come. Made with `ctx.respond`, `ctx.json` or `ctx.redirect`. */
 export class Answer {
+  /** Status code, 200 to 599. */
   readonly status: number;
+  /** Header fields; a list gives a field line each. Those that frame the message are Titan's own. */
   readonly headers: Readonly<Record<string, string | readonly string[]>>;
+  /** The body; text is sent as UTF-8. Its length is Titan's business. */
   readonly body: string | Uint8Array;
   constructor(
     status: number,
@@ -111,13 +121,18 @@ export class Answer {
 
 /** Writes log lines that carry the request's id and the hook's name. */
 export interface HookLogger {
+  /** A line of level debug. `fields` are added to it. */
   debug(message: string, fields?: object): void;
+  /** A line of level info. */
   info(message: string, fields?: object): void;
+  /** A line of level warn. */
   warn(message: string, fields?: object): void;
+  /** A line of level error. */
   error(message: string, fields?: object): void;
 }
 
 interface BaseContext<P extends string, S extends object> {
+  /** Parameters of the route's path, decoded. */
   readonly params: Params<P>;
   /** Name of the route. */
   readonly route: string;
@@ -127,6 +142,7 @@ interface BaseContext<P extends string, S extends object> {
   claim(path: string): string | undefined;
   /** What earlier hooks of this request attached; seen by the later ones. */
   readonly state: Partial<S>;
+  /** Writes to Titan's log, with the request's id and the hook's name. */
   readonly log: HookLogger;
   /** An answer with this status and body. */
   respond(status: number, body?: string | Uint8Array, headers?: Record<string, string | readonly string[]>): Answer;
@@ -139,6 +155,7 @@ interface BaseContext<P extends string, S extends object> {
 /** What `onRequest` gets. */
 export interface RequestContext<P extends string = string, B = undefined, S extends object = Record<string, unknown>>
   extends BaseContext<P, S> {
+  /** The request, and what can be changed of it. */
   readonly request: EditRequest<B>;
   /** Edits of the answer's headers, whoever answers. */
   readonly response: { readonly headers: Pick<EditHeaders, "set" | "append" | "delete"> };
@@ -151,7 +168,9 @@ export interface RequestContext<P extends string = string, B = undefined, S exte
 /** What `onResponse` gets. */
 export interface ResponseContext<P extends string = string, B = undefined, S extends object = Record<string, unknown>>
   extends BaseContext<P, S> {
+  /** The request, as it was; it has gone to the upstream. */
   readonly request: HookRequest;
+  /** The answer; edits of its headers are sent to the client. */
   readonly response: {
     readonly status: number;
     readonly headers: EditHeaders;
@@ -163,28 +182,39 @@ export interface ResponseContext<P extends string = string, B = undefined, S ext
 /** What `onError` gets: Titan is about to answer with an error of its own. */
 export interface ErrorContext<P extends string = string, S extends object = Record<string, unknown>>
   extends BaseContext<P, S> {
+  /** The request that fails. */
   readonly request: HookRequest;
+  /** What Titan would answer. */
   readonly error: {
     readonly status: number;
     /** Which stage made it: `no_route`, `rate_limit`, `upstream_timeout` … */
     readonly stage: string;
     readonly message: string;
   };
+  /** Edits of the answer's headers, whoever makes it. */
   readonly response: { readonly headers: Pick<EditHeaders, "set" | "append" | "delete"> };
 }
 
 /** What `onLog` gets: the last byte has gone. */
 export interface LogContext<P extends string = string, S extends object = Record<string, unknown>>
   extends Omit<BaseContext<P, S>, "respond" | "json" | "redirect"> {
+  /** The request that was answered. */
   readonly request: HookRequest;
   /** Status that was sent; 499 where the client went away before. */
   readonly status: number;
+  /** Milliseconds from the first byte of the request to the last one of the answer. */
   readonly durationMs: number;
+  /** Milliseconds from the request's sending to the first byte of the backend's answer; absent where no backend answered. */
   readonly upstreamFirstByteMs: number | undefined;
+  /** Bytes of the request's body. */
   readonly bytesIn: number;
+  /** Bytes of the answer's body. */
   readonly bytesOut: number;
+  /** Name of the upstream; absent where Titan answered itself. */
   readonly upstream: string | undefined;
+  /** Address of the backend of the last try, `address:port`. */
   readonly backend: string | undefined;
+  /** How often the request was sent; more than 1 where it was tried again. */
   readonly tries: number;
   /** Stage of an answer that Titan made itself. */
   readonly stage: string | undefined;
@@ -192,6 +222,7 @@ export interface LogContext<P extends string = string, S extends object = Record
 
 /** What `onStart`, `onReload` and `onShutdown` get. */
 export interface LifecycleContext {
+  /** Writes to Titan's log, with the hook's name. */
   readonly log: HookLogger;
 }
 
@@ -199,14 +230,21 @@ export interface LifecycleContext {
 export interface Reads {
   /** `true` = all, or the names. */
   headers?: true | readonly string[];
+  /** Parameters of the route's path. */
   params?: boolean;
+  /** The query, as text and decoded. */
   query?: boolean;
+  /** Host and port of the request. */
   host?: boolean;
+  /** `http` or `https`. */
   scheme?: boolean;
+  /** The client's address. */
   clientIp?: boolean;
+  /** The request's id; log lines have it without this. */
   id?: boolean;
   /** Whole, or claims by path. */
   identity?: boolean;
+  /** Claims by path, such as `realm_access.roles`. */
   claims?: readonly string[];
   /** Headers of the answer: `true` = all, or the names. */
   responseHeaders?: true | readonly string[];
@@ -214,6 +252,7 @@ export interface Reads {
 
 /** Which requests a hook is called for; decided without JavaScript. */
 export interface When {
+  /** Methods, in any letter case. */
   methods?: readonly string[];
   /** Match paths: exact, or a prefix when ending in `*`. */
   paths?: readonly string[];
@@ -221,11 +260,13 @@ export interface When {
   headers?: readonly string[];
 }
 
+/** What a hook may return: nothing, to go on, or an answer. */
 // biome-ignore lint/suspicious/noConfusingVoidType: hooks that return nothing are the common case
 export type HookResult = void | undefined | Answer | Response;
 
 /** A schema in the sense of https://standardschema.dev: zod, valibot, arktype and others are. */
 export interface OptionsSchema<T> {
+  /** The standard's entry point. */
   readonly "~standard": {
     validate(
       value: unknown,
@@ -281,13 +322,17 @@ export interface HookInput<
 
 /** A hook as {@link defineHook} makes it. */
 export interface Hook {
+  /** Marks what {@link defineHook} made. */
   readonly [HOOK]: true;
 }
 
 /** A hook that takes options where it is used: `{ type: "its name", config: options }`. */
 export interface HookFactory<O = unknown> {
+  /** Marks what {@link defineHookFactory} made. */
   readonly [FACTORY]: true;
+  /** Checks options where the hook is used; absent = any. */
   readonly options: OptionsSchema<O> | undefined;
+  /** Makes the hook for checked options. */
   create(options: O): Hook;
 }
 

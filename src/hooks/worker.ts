@@ -4,7 +4,7 @@
  */
 import { extname } from "node:path";
 import { parentPort } from "node:worker_threads";
-import { loadConfig } from "../config/index.ts";
+import { loadWith } from "../config/load.ts";
 import { MODULE_EXTENSIONS } from "../config/source.ts";
 import { messageOf } from "../errors.ts";
 import { loadNative } from "../native.ts";
@@ -29,7 +29,7 @@ async function run(task: WorkerTask): Promise<void> {
   if (MODULE_EXTENSIONS.includes(extname(task.file)) && !task.code.has(task.file)) await import("jiti/static");
   // Stacks of errors name lines of the user's TypeScript.
   process.setSourceMapsEnabled(true);
-  const [native, loaded] = await Promise.all([loadNative(), loadConfig(task.file, task.load, task.code)]);
+  const [native, loaded] = await Promise.all([loadNative(), loadWith(task.file, task.load, task.code)]);
   if (!loaded.ok) throw new Error("the configuration changed while it was read");
   const names = loaded.hooks.map(({ name }) => name);
   if (names.join("\n") !== task.names.join("\n")) throw new Error("the configuration changed while it was read");
