@@ -130,7 +130,7 @@ test("three times under load, on new and on held connections: no request fails, 
   });
   process.kill(last, "SIGTERM");
   await until("it ends", () => !alive(last));
-});
+}, 180_000);
 
 test("a process that cannot serve takes nothing over", async () => {
   const at = await start(1);
@@ -141,6 +141,6 @@ test("a process that cannot serve takes nothing over", async () => {
   const answer = await fetch(`http://127.0.0.1:${at.port}/`);
   expect(answer.status).toBe(200);
   expect(served()).toHaveLength(1);
-});
+}, 90_000);
 
 test("cleanup", () => rmSync(runtime, { recursive: true, force: true }));

@@ -21,27 +21,23 @@ const EVERY: usize = 20;
 /// Upgrades whoever asks and echoes pieces of four bytes; sends everyone else an event each time that `tick` rises.
 fn origin(tick: Arc<AtomicUsize>) -> Origin {
     Origin::new(move |mut peer| {
-        loop {
-            let (head, _) = peer.request()?;
-            if head.to_ascii_lowercase().contains("upgrade: websocket") {
-                peer.send(
-                    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n",
-                )?;
-                loop {
-                    let piece = peer.exactly(4)?;
-                    peer.send(&piece)?;
-                }
-            }
-            // Before the head: who has that has missed no tick.
-            let mut seen = tick.load(SeqCst);
-            peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+        let (head, _) = peer.request()?;
+        if head.to_ascii_lowercase().contains("upgrade: websocket") {
+            peer.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n")?;
             loop {
-                while tick.load(SeqCst) == seen {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                seen = tick.load(SeqCst);
-                peer.send(b"7\r\ndata:x\n\r\n")?;
+                let piece = peer.exactly(4)?;
+                peer.send(&piece)?;
             }
+        }
+        // Before the head: who has that has missed no tick.
+        let mut seen = tick.load(SeqCst);
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+        loop {
+            while tick.load(SeqCst) == seen {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            seen = tick.load(SeqCst);
+            peer.send(b"7\r\ndata:x\n\r\n")?;
         }
     })
 }
