@@ -57,6 +57,10 @@ fn each_refusal_of_a_policy_has_the_code_of_its_cause() {
         let refused = ask(&client, call("/limit/m"), b"m", None).await.unwrap();
         assert_eq!(code(&refused), expect(8), "429: RESOURCE_EXHAUSTED");
         assert_eq!(refused.header("retry-after"), Some("60"));
+        let mut said = call("/small/m");
+        said.headers_mut().insert("content-length", http::HeaderValue::from_static("7"));
+        let said = ask(&client, said, b"message", None).await.unwrap();
+        assert_eq!(code(&said), expect(8), "413: RESOURCE_EXHAUSTED");
         let large = ask(&client, call("/small/m"), b"message", None).await.unwrap();
         // The backend may have begun to answer before the body had grown: then it is the trailers that say so.
         let late = large.trailers.as_ref().and_then(|trailers| trailers.get("grpc-status")?.to_str().ok()?.parse().ok());
