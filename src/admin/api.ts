@@ -98,20 +98,29 @@ function describe(gateway: Gateway): RunningStatus {
 }
 
 const SECRET = /secret|token|password|passphrase|private/i;
+/** Headers, cookies and parameters whose value lets somebody in. */
+const CREDENTIAL = /secret|token|passw|authorization|cookie|api[-_]?key|session|signature|credential/i;
+/** Where such a value stands under its name, and where beside it. */
+const BY_NAME = new Set(["headers", "query", "cookies"]);
+const VALUES = new Set(["value", "exact", "prefix", "regex"]);
 
-/** The configuration without anything that is named like a secret. */
-export function redact(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(redact);
+/** The configuration without anything that is named like a secret, or is the value of something that is. */
+export function redact(value: unknown, place = ""): unknown {
+  if (Array.isArray(value)) return value.map((item) => redact(item, place));
   // redis://user:password@host
   if (typeof value === "string") return value.replace(/(:\/\/)[^/@\s]*@/, "$1[redacted]@");
   if (typeof value !== "object" || value === null) return value;
+  const valued = "name" in value && typeof value.name === "string" && CREDENTIAL.test(value.name);
   return Object.fromEntries(
     Object.entries(value).map(([key, inner]) => {
       const named = SECRET.test(key) && !/(path|file|name)$/.test(key);
       // An API key and a password's hash, beside the id or name of whose they are.
       const owned = (key === "key" && "id" in value) || (key === "hash" && "name" in value);
-      const hide = (named || owned) && inner !== undefined && inner !== null;
-      return [key, hide ? "[redacted]" : redact(inner)];
+      // A rule or a condition, as `{name, value}` or as `{"Authorization": "Bearer …"}`.
+      const ruled =
+        (valued && VALUES.has(key)) || (BY_NAME.has(place) && typeof inner === "string" && CREDENTIAL.test(key));
+      const hide = (named || owned || ruled) && inner !== undefined && inner !== null;
+      return [key, hide ? "[redacted]" : redact(inner, key)];
     }),
   );
 }

@@ -123,6 +123,19 @@ test("the configuration that is shown holds no secret", () => {
     server: { tls: { key_path: "p", private_key: "k" } },
     apikey: { keys: [{ id: "a", key: "k", sha256: "5e88" }], users: [{ name: "u", hash: "$2b$" }] },
     rate_limit: { key: "client_ip", redis: { url: "redis://u:p@h:6379/0" } },
+    transform: {
+      request_headers: [
+        { action: "modify", name: "Authorization", value: "Bearer b" },
+        { name: "X-A", value: "a" },
+      ],
+    },
+    routes: [
+      {
+        headers: { "X-API-Key": "k", "X-Version": "2" },
+        respond: { headers: { "Set-Cookie": "a=b" } },
+        cookies: [{ name: "session", exact: "s" }],
+      },
+    ],
   });
   expect(shown).toEqual({
     admin: { token: "[redacted]" },
@@ -130,5 +143,18 @@ test("the configuration that is shown holds no secret", () => {
     server: { tls: { key_path: "p", private_key: "[redacted]" } },
     apikey: { keys: [{ id: "a", key: "[redacted]", sha256: "5e88" }], users: [{ name: "u", hash: "[redacted]" }] },
     rate_limit: { key: "client_ip", redis: { url: "redis://[redacted]@h:6379/0" } },
+    transform: {
+      request_headers: [
+        { action: "modify", name: "Authorization", value: "[redacted]" },
+        { name: "X-A", value: "a" },
+      ],
+    },
+    routes: [
+      {
+        headers: { "X-API-Key": "[redacted]", "X-Version": "2" },
+        respond: { headers: { "Set-Cookie": "[redacted]" } },
+        cookies: [{ name: "session", exact: "[redacted]" }],
+      },
+    ],
   });
 });
