@@ -24,41 +24,61 @@ type AnyObject = ObjectSchema<any>;
 
 /** The tables, from the root down, each block once. */
 export function referenceTables(): string {
+  return blocks()
+    .map((block) => `### ${block.rules.title ?? ""}\n\n${table(block)}`)
+    .join("\n\n");
+}
+
+/** A page with its regions `<!-- options: TITLE, TITLE -->` … `<!-- /options -->` filled with the tables of those blocks. */
+export function withOptions(page: string): string {
+  const known = new Map(blocks().map((block) => [block.rules.title ?? "", block]));
+  return page.replaceAll(/(<!-- options: ([^>]*) -->\n)[\s\S]*?(<!-- \/options -->)/g, (_, begin, titles, end) => {
+    const tables = String(titles)
+      .split(", ")
+      .map((title) => {
+        const block = known.get(title);
+        if (!block) throw new Error(`the schema has no block "${title}"`);
+        // Blocks of other pages are looked up in the reference.
+        return `**${title}**\n\n${table(block).replaceAll("](#", "](../configuration.md#")}`;
+      });
+    return `${begin}\n${tables.join("\n\n")}\n\n${end}`;
+  });
+}
+
+/** Every block of the schema once, from the root down. */
+function blocks(): AnyObject[] {
   const queue: AnyObject[] = [root];
-  const seen = new Set<string>();
-  const parts: string[] = [];
+  const found = new Map<string, AnyObject>();
   for (let block = queue.shift(); block; block = queue.shift()) {
     const title = block.rules.title ?? "";
-    if (seen.has(title)) continue;
-    seen.add(title);
-    const fields = Object.entries(block.fields as Record<string, AnySchema>);
-    const aliases = Object.entries(block.rules.aliases ?? {});
-    const rows = fields.map(([key, schema]) => {
-      const others = aliases.filter(([, target]) => target === key).map(([alias]) => `\`${alias}\``);
-      const text = [schema.meta.doc ?? "", others.length > 0 ? `Also spelt ${others.join(", ")}.` : ""]
-        .filter((part) => part !== "")
-        .join(" ");
-      return `| \`${key}\` | ${type(schema)} | ${fallback(schema)} | ${text.replaceAll("|", "\\|")} |`;
-    });
-    const nested = aliases.filter(([, target]) => target.includes("."));
-    parts.push(
-      [
-        `### ${title}`,
-        ...(block.rules.guarded
-          ? ["", "Unknown keys are errors here: a typo would leave something open or unlimited."]
-          : []),
-        "",
-        "| key | type | default | meaning |",
-        "|---|---|---|---|",
-        ...rows,
-        ...(nested.length > 0
-          ? ["", `Aliases: ${nested.map(([alias, target]) => `\`${alias}\` = \`${target}\``).join(", ")}.`]
-          : []),
-      ].join("\n"),
-    );
-    for (const [, schema] of fields) collect(schema, queue);
+    if (found.has(title)) continue;
+    found.set(title, block);
+    for (const schema of Object.values(block.fields as Record<string, AnySchema>)) collect(schema, queue);
   }
-  return parts.join("\n\n");
+  return [...found.values()];
+}
+
+function table(block: AnyObject): string {
+  const aliases = Object.entries(block.rules.aliases ?? {});
+  const rows = Object.entries(block.fields as Record<string, AnySchema>).map(([key, schema]) => {
+    const others = aliases.filter(([, target]) => target === key).map(([alias]) => `\`${alias}\``);
+    const text = [schema.meta.doc ?? "", others.length > 0 ? `Also spelt ${others.join(", ")}.` : ""]
+      .filter((part) => part !== "")
+      .join(" ");
+    return `| \`${key}\` | ${type(schema)} | ${fallback(schema)} | ${text.replaceAll("|", "\\|")} |`;
+  });
+  const nested = aliases.filter(([, target]) => target.includes("."));
+  return [
+    ...(block.rules.guarded
+      ? ["Unknown keys are errors here: a typo would leave something open or unlimited.", ""]
+      : []),
+    "| key | type | default | meaning |",
+    "|---|---|---|---|",
+    ...rows,
+    ...(nested.length > 0
+      ? ["", `Aliases: ${nested.map(([alias, target]) => `\`${alias}\` = \`${target}\``).join(", ")}.`]
+      : []),
+  ].join("\n");
 }
 
 /** The overrides as a table. */
