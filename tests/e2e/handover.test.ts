@@ -1,5 +1,5 @@
 /** A running Titan gives its listening sockets to another one, which then serves instead of it: no request fails. */
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { Agent, request } from "node:http";
 import { tmpdir } from "node:os";
@@ -46,10 +46,10 @@ async function until(what: string, holds: () => boolean | Promise<boolean>): Pro
   throw new Error(`never: ${what}\n${titan?.output()}`);
 }
 
-async function start(workers: number): Promise<Titan> {
+async function start(workers: number, env: Record<string, string> = {}): Promise<Titan> {
   backend = await startBackend({ name: "one" });
   titan = await startTitan({
-    env: { TITAN_RUNTIME_DIR: runtime },
+    env: { TITAN_RUNTIME_DIR: runtime, ...env },
     config: {
       server: { workers, shutdown_timeout: 20_000, shutdown_delay: 5000 },
       logging: { level: "info" },
@@ -141,6 +141,33 @@ test("a process that cannot serve takes nothing over", async () => {
   const answer = await fetch(`http://127.0.0.1:${at.port}/`);
   expect(answer.status).toBe(200);
   expect(served()).toHaveLength(1);
+}, 90_000);
+
+test("systemd is told which process is the service now, and not that it stops", async () => {
+  const path = join(runtime, "notify");
+  // Node.js has no datagram Unix sockets.
+  const script =
+    "import socket,sys\ns=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)\ns.bind(sys.argv[1])\nprint('bound',flush=True)\nwhile True: print(s.recv(4096).decode(),flush=True)";
+  if (spawnSync("python3", ["--version"]).status !== 0) {
+    console.warn("SKIPPED: python3 is needed to listen on a datagram socket");
+    return;
+  }
+  const manager = spawn("python3", ["-c", script, path], { stdio: ["ignore", "pipe", "inherit"] });
+  let heard = "";
+  manager.stdout.on("data", (data) => {
+    heard += data;
+  });
+  try {
+    await until("the manager listens", () => heard.includes("bound"));
+    const at = await start(1, { NOTIFY_SOCKET: path });
+    process.kill(at.child.pid as number, "SIGUSR2");
+    await until("another process serves", () => served().length === 2);
+    await until("the one before has ended", () => !alive(at.child.pid as number));
+    expect(heard).toContain(`MAINPID=${served().at(-1)}\n`);
+    expect(heard).not.toContain("STOPPING=1");
+  } finally {
+    manager.kill();
+  }
 }, 90_000);
 
 test("cleanup", () => rmSync(runtime, { recursive: true, force: true }));
