@@ -21,7 +21,7 @@ use crate::http::h2::{Limits, request};
 use crate::metrics::Close;
 use crate::proxy::{self, After, Downstream, Local};
 use crate::rt::clock::{self, NEVER, after, later};
-use crate::rt::recycle;
+use crate::rt::recycle::{self, Recycled};
 use crate::rt::timers::Timer;
 
 /// Bytes of a stream that wait for the socket: what a client that reads slowly can make Titan hold for it.
@@ -54,7 +54,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(conn: H1<
                 life.served += 1;
                 let (parts, recv) = request.into_parts();
                 let stream = Stream::new(shared.clone(), life.port.spec(), recv, respond);
-                tokio::task::spawn_local(exchange(local.clone(), stream, parts));
+                // The future lies in a block of its own: tokio moves what it is given when a task begins and when it ends.
+                tokio::task::spawn_local(Recycled::new(exchange(local.clone(), stream, parts)));
             }
             Next::End(close) => return close,
         }

@@ -188,7 +188,7 @@ impl Downstream for Stream {
 
     fn poll_body(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<Result<Piece, ProxyError>> {
         let Some(receiver) = self.receiver.as_mut().filter(|_| self.kind != BodyKind::None) else {
-            return Poll::Ready(Ok(Piece { len: 0, end: true }));
+            return Poll::Ready(Ok(Piece::front(0, true)));
         };
         receiver.poll_read(cx, into).map_err(|error| {
             if error.is_remote() {

@@ -42,12 +42,12 @@ pub(super) async fn whole_response<D: Downstream>(
             let (body, room) = (&mut body, &mut x.room);
             let next = poll_fn(|cx| {
                 let mut scratch = local.scratch();
-                leg.poll_body(cx, &mut scratch).map(|piece| {
+                leg.poll_body(cx, &mut scratch, local.window()).map(|piece| {
                     let piece = piece?;
                     if !room.grow(body, piece.len) {
                         return Err(room.refuse());
                     }
-                    body.extend_from_slice(&scratch[..piece.len]);
+                    body.extend_from_slice(&scratch[piece.range()]);
                     Ok(piece.end)
                 })
             });

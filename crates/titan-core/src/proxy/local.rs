@@ -18,16 +18,19 @@ use crate::metrics;
 use crate::pool::Pool;
 use crate::rehearsal::Rehearsal;
 use crate::rt::clock;
+use crate::rt::recycle;
 use crate::rt::timers::Timers;
 use crate::snapshot::Snapshot;
 use crate::upstream::Endpoint;
 
-/// Lent to whoever reads, inside one poll: no connection owns a read buffer.
-const SCRATCH: usize = 64 << 10;
 /// Kits kept for reuse.
 const KITS: usize = 256;
 /// How long an idle connection is still listened to once a drain has begun: a request may be on its way already.
 pub const DRAIN_GRACE_MS: u64 = 1_000;
+/// Read at once while receivers are slow.
+const NARROW: usize = 66 << 10;
+/// Transfers of a shard that may hold a whole read buffer each for a slow receiver; beyond them reads are narrow.
+const SLOW: usize = 128;
 /// How old the cached `Date` may get before the system clock is asked again.
 const DATE_AGE_MS: u64 = 100;
 
@@ -49,8 +52,10 @@ pub struct Local {
     pub connections: Cell<usize>,
     /// Connections that are being told why they are turned away.
     pub mourners: Cell<usize>,
+    /// Transfers that hold bytes which their receiver does not take.
+    slow: Rc<Cell<usize>>,
     snapshot: RefCell<Rc<Held>>,
-    scratch: RefCell<Box<[u8]>>,
+    scratch: RefCell<Vec<u8>>,
     kits: RefCell<Vec<Box<Kit>>>,
     date: Cell<(u64, HttpDate)>,
 }
@@ -166,8 +171,9 @@ impl Local {
             counts,
             connections: Cell::new(0),
             mourners: Cell::new(0),
+            slow: Rc::default(),
             snapshot: RefCell::new(Rc::new(held)),
-            scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
+            scratch: RefCell::new(recycle::scratch()),
             kits: RefCell::default(),
             date: Cell::new((0, HttpDate([b' '; 29]))),
         })
@@ -185,9 +191,16 @@ impl Local {
         drop(old);
     }
 
-    /// The read buffer. Only inside one poll.
-    pub fn scratch(&self) -> RefMut<'_, Box<[u8]>> {
+    /// The read buffer, lent to whoever reads: no connection owns one. Only inside one poll. Its length never changes; its allocation may be
+    /// exchanged for another of that length.
+    pub fn scratch(&self) -> RefMut<'_, Vec<u8>> {
         self.scratch.borrow_mut()
+    }
+
+    /// How much of a body is read at once. One large read and one large write cost less than four of each, but what a slow receiver does not
+    /// take of it is held in memory, so that many slow ones make it small.
+    pub fn window(&self) -> usize {
+        if self.slow.get() < SLOW { recycle::SCRATCH } else { NARROW }
     }
 
     /// The value of `Date`.
@@ -214,6 +227,33 @@ impl Local {
         if kits.len() < KITS {
             kits.push(kit);
         }
+    }
+}
+
+/// Whether a transfer holds bytes for a slow receiver, counted in its shard.
+#[derive(Default)]
+pub struct Slow(Option<Rc<Cell<usize>>>);
+
+impl Slow {
+    /// It does.
+    pub fn set(&mut self, local: &Local) {
+        if self.0.is_none() {
+            local.slow.set(local.slow.get() + 1);
+            self.0 = Some(local.slow.clone());
+        }
+    }
+
+    /// It does not any more.
+    pub fn clear(&mut self) {
+        if let Some(slow) = self.0.take() {
+            slow.set(slow.get() - 1);
+        }
+    }
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 

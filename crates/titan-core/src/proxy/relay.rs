@@ -6,6 +6,7 @@ use super::downstream::Downstream;
 use super::exchange::{Exchange, gone, out_of_time};
 use super::grpc;
 use super::leg::Leg;
+use super::local::Slow;
 use crate::body::compress::Encoder;
 use crate::error::{ErrorKind, ProxyError, RetrySafety};
 use crate::http::h1::chunked::{allowed_trailers, passable_trailers};
@@ -48,6 +49,10 @@ pub struct Transfer {
     encoder: Option<Box<Coding>>,
     /// The answer is held back, to be changed as a whole.
     hold: Option<Hold>,
+    /// Request bytes wait for the upstream.
+    up_slow: Slow,
+    /// Bytes of the answer wait for the client.
+    down_slow: Slow,
 }
 
 /// An encoder with what it gave out.
@@ -96,6 +101,8 @@ impl Transfer {
             down_ended: false,
             encoder: None,
             hold: None,
+            up_slow: Slow::default(),
+            down_slow: Slow::default(),
         }
     }
 
@@ -171,7 +178,7 @@ impl Transfer {
     ) -> Poll<Result<ResponseHead, ProxyError>> {
         ready!(down.poll_flush(cx)).map_err(|_| gone())?;
         self.upload(cx, x, down, leg)?;
-        if let Poll::Ready(head) = leg.poll_head(cx, &mut x.local.scratch()) {
+        if let Poll::Ready(head) = leg.poll_head(cx, &mut x.local.scratch(), x.local.window()) {
             return Poll::Ready(head);
         }
         self.watch(cx, x, down)?;
@@ -235,12 +242,13 @@ impl Transfer {
             // A body that is there already goes out with its head.
             let with_head = std::mem::take(&mut self.up_fresh) && self.upload == Upload::Open && self.send_more(cx, x, down, leg)?;
             match leg.poll_flush(cx) {
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Ok(())) => self.up_slow.clear(),
                 Poll::Ready(Err(_)) => {
                     self.upload = Upload::Broken;
                     return Ok(());
                 }
                 Poll::Pending => {
+                    self.up_slow.set(x.local);
                     self.waits_for_client = false;
                     return Ok(());
                 }
@@ -274,11 +282,11 @@ impl Transfer {
         }
         let local = x.local;
         let mut scratch = local.scratch();
-        let piece = match down.poll_body(cx, &mut scratch)? {
+        let piece = match down.poll_body(cx, &mut scratch[..local.window()])? {
             Poll::Ready(piece) => piece,
             Poll::Pending => return Ok(false),
         };
-        let payload = &scratch[..piece.len];
+        let payload = &scratch[piece.range()];
         self.received += piece.len as u64;
         x.notes.bytes_in = self.received;
         if x.notes.bytes_in > x.max_body {
@@ -326,9 +334,12 @@ impl Transfer {
             if !with_head {
                 match down.poll_flush(cx) {
                     Poll::Ready(Ok(())) if self.down_ended => return Ok(Progress::Ended),
-                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Ok(())) => self.down_slow.clear(),
                     Poll::Ready(Err(_)) => return Err(gone()),
-                    Poll::Pending => return Ok(Progress::WaitsForClient),
+                    Poll::Pending => {
+                        self.down_slow.set(x.local);
+                        return Ok(Progress::WaitsForClient);
+                    }
                 }
             }
             if let Some(Hold::Send(body)) = self.hold.take() {
@@ -338,7 +349,7 @@ impl Transfer {
             }
             let local = x.local;
             let mut scratch = local.scratch();
-            let piece = match leg.poll_body(cx, &mut scratch)? {
+            let piece = match leg.poll_body(cx, &mut scratch, local.window())? {
                 Poll::Ready(piece) => piece,
                 // Nothing more for now: what an encoder keeps back must not wait for it.
                 Poll::Pending if self.encoder.as_ref().is_some_and(|coding| coding.dirty) => {
@@ -357,9 +368,9 @@ impl Transfer {
                 } else {
                     passable_trailers(leg.trailers(), head.into_iter().flat_map(|head| head.get_all(HeaderId::Trailer)))
                 };
-                self.pass_on(cx, x, down, &scratch[..piece.len], Some(&trailers))?;
+                self.pass_on(cx, x, down, &scratch[piece.range()], Some(&trailers))?;
             } else {
-                self.pass_on(cx, x, down, &scratch[..piece.len], piece.end.then_some(&[][..]))?;
+                self.pass_on(cx, x, down, &scratch[piece.range()], piece.end.then_some(&[][..]))?;
             }
         }
         cx.waker().wake_by_ref();
@@ -393,7 +404,7 @@ impl Transfer {
         let Some(Hold::Fill(body, limit)) = &mut self.hold else { return Ok(Progress::Ended) };
         for _ in 0..TURNS {
             let mut scratch = x.local.scratch();
-            let Poll::Ready(piece) = leg.poll_body(cx, &mut scratch)? else { return Ok(Progress::WaitsForUpstream) };
+            let Poll::Ready(piece) = leg.poll_body(cx, &mut scratch, x.local.window())? else { return Ok(Progress::WaitsForUpstream) };
             self.down_since = clock::cached();
             if (body.len() + piece.len) as u64 > *limit {
                 let detail = format!("the answer's body is larger than the {limit} bytes that its route may hold");
@@ -402,7 +413,7 @@ impl Transfer {
             if !x.room.grow(body, piece.len) {
                 return Err(x.room.refuse());
             }
-            body.extend_from_slice(&scratch[..piece.len]);
+            body.extend_from_slice(&scratch[piece.range()]);
             if piece.end {
                 return Ok(Progress::Ended);
             }

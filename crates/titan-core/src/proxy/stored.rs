@@ -70,7 +70,7 @@ pub async fn hold_request<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, lim
                     if !x.room.grow(&mut x.kit.replay, piece.len) {
                         return Poll::Ready(Err(x.room.refuse()));
                     }
-                    x.kit.replay.extend_from_slice(&scratch[..piece.len]);
+                    x.kit.replay.extend_from_slice(&scratch[piece.range()]);
                     x.notes.bytes_in = x.kit.replay.len() as u64;
                     if x.notes.bytes_in > limit {
                         return Poll::Ready(Err(too_large(limit)));

@@ -15,10 +15,15 @@ const BUFFERS: usize = 256;
 const LARGEST: usize = 32 << 10;
 /// Capacity of a fresh buffer.
 const SMALLEST: usize = 1 << 10;
+/// Length of a read buffer: 128 KiB and what an answer's head may take, so that a body of a round size comes in whole reads.
+pub const SCRATCH: usize = (128 << 10) + (2 << 10);
+/// Read buffers kept.
+const SCRATCHES: usize = 8;
 
 thread_local! {
     static FREE: RefCell<Blocks> = const { RefCell::new(Blocks(Vec::new())) };
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static LARGE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Free blocks by layout: a handful of layouts, one for each kind of exchange.
@@ -112,6 +117,22 @@ pub fn give(buf: &mut Vec<u8>) {
         let mut spare = spare.borrow_mut();
         if spare.len() < BUFFERS {
             spare.push(buf);
+        }
+    });
+}
+
+/// A read buffer: [`SCRATCH`] bytes of anything.
+pub fn scratch() -> Vec<u8> {
+    LARGE.try_with(|large| large.borrow_mut().pop()).ok().flatten().unwrap_or_else(|| vec![0; SCRATCH])
+}
+
+/// Gives a read buffer back.
+pub fn give_scratch(buf: Vec<u8>) {
+    debug_assert_eq!(buf.len(), SCRATCH);
+    let _ = LARGE.try_with(|large| {
+        let mut large = large.borrow_mut();
+        if large.len() < SCRATCHES {
+            large.push(buf);
         }
     });
 }

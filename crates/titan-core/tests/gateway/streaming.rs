@@ -267,3 +267,59 @@ fn an_upgrade_is_not_passed_on_where_the_route_does_not_say_so() {
     assert_eq!(answer.status, 200);
     assert!(!answer.text().to_ascii_lowercase().contains("upgrade"), "{}", answer.text());
 }
+
+/// A large answer is passed on from the buffer into which its head was read.
+#[test]
+fn what_comes_with_a_head_is_passed_on_whatever_its_framing() {
+    let body: Arc<[u8]> = (0..400_000_u32).map(|n| (n / 7) as u8).collect();
+    let served = body.clone();
+    let origin = Origin::new(move |mut peer| {
+        loop {
+            let head = peer.head()?;
+            let body = &served[..];
+            let mut answer = Vec::new();
+            match head.split(' ').nth(1).unwrap_or_default() {
+                "/length" => write!(answer, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len())?,
+                "/interim" => {
+                    let links = "Link: </a.css>; rel=preload; as=style\r\n".repeat(200);
+                    write!(answer, "HTTP/1.1 103 Early Hints\r\n{links}\r\nHTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len())?;
+                }
+                "/chunks" => write!(answer, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?,
+                "/more" => write!(answer, "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")?,
+                "/empty" => write!(answer, "HTTP/1.1 204 No Content\r\n\r\n")?,
+                _ => write!(answer, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?,
+            }
+            if head.starts_with("GET /chunks") {
+                for chunk in body.chunks(30_011) {
+                    write!(answer, "{:x};an=extension\r\n", chunk.len())?;
+                    answer.extend_from_slice(chunk);
+                    answer.extend_from_slice(b"\r\n");
+                }
+                answer.extend_from_slice(b"0\r\n\r\n");
+            } else {
+                answer.extend_from_slice(body);
+            }
+            // In one write: the first read finds the head with much of the body.
+            peer.send(&answer)?;
+            if head.starts_with("GET /close") {
+                return Ok(());
+            }
+        }
+    });
+    let gateway = gateway(proxy(origin.address));
+    let mut client = Peer::connect(address(&gateway));
+    for _ in 0..3 {
+        for path in ["/length", "/interim", "/chunks"] {
+            let answer = client.get(path).unwrap();
+            assert!(answer.status == 200 && answer.body == body[..], "{path}: {} bytes", answer.body.len());
+        }
+    }
+    assert_eq!(origin.connections(), 1, "used again after each");
+    for (n, (path, length)) in [("/more", 100_000), ("/empty", 0), ("/close", body.len())].into_iter().enumerate() {
+        let answer = client.get(path).unwrap();
+        assert!(answer.body == body[..length], "{path}: {} bytes", answer.body.len());
+        // What was not asked for is nobody's answer: its connection is not used again.
+        assert_eq!(client.get("/length").unwrap().body.len(), body.len());
+        assert_eq!(origin.connections(), n + 2, "{path}");
+    }
+}

@@ -95,14 +95,7 @@ pub fn response(buf: &mut Vec<u8>, progress: &mut Progress, limits: &Limits) -> 
     if !worth_a_look(buf, progress) {
         return over_limit(buf, limits).map_err(Fault::of_upstream);
     }
-    let mut head = ResponseHead {
-        bytes: Vec::new(),
-        status: 0,
-        reason: Span::default(),
-        version: Version::H11,
-        fields: Fields::new(),
-        facts: Facts::default(),
-    };
+    let mut head = empty_response();
     match scan_response(buf, &mut head, limits).map_err(Fault::of_upstream)? {
         None => over_limit(buf, limits).map_err(Fault::of_upstream),
         Some(end) => {
@@ -110,6 +103,27 @@ pub fn response(buf: &mut Vec<u8>, progress: &mut Progress, limits: &Limits) -> 
             *progress = Progress::default();
             Ok(Some(head))
         }
+    }
+}
+
+/// A response head from the front of `bytes`, which stay where they are, and its length. `Ok(None)`: incomplete, or over its limits; [`response`]
+/// tells which.
+pub fn response_at(bytes: &[u8], limits: &Limits) -> Result<Option<(ResponseHead, usize)>, ProxyError> {
+    let mut head = empty_response();
+    let Some(end) = scan_response(bytes, &mut head, limits).map_err(Fault::of_upstream)? else { return Ok(None) };
+    head.bytes = recycle::buffer();
+    head.bytes.extend_from_slice(&bytes[..end]);
+    Ok(Some((head, end)))
+}
+
+fn empty_response() -> ResponseHead {
+    ResponseHead {
+        bytes: Vec::new(),
+        status: 0,
+        reason: Span::default(),
+        version: Version::H11,
+        fields: Fields::new(),
+        facts: Facts::default(),
     }
 }
 

@@ -29,7 +29,7 @@ pub fn fields(head: Bytes) -> Lines {
         | HeaderId::TransferEncoding
         | HeaderId::Upgrade
         | HeaderId::Te => {}
-        _ => add(&mut lines.fields, name, value),
+        _ => add(&mut lines.fields, id, name, value),
     });
     lines
 }
@@ -38,7 +38,7 @@ pub fn fields(head: Bytes) -> Lines {
 pub fn trailers(lines: &[u8]) -> HeaderMap {
     let mut fields = HeaderMap::new();
     let block = Bytes::copy_from_slice(lines);
-    read(&block, 0, |_, name, value| add(&mut fields, name, value));
+    read(&block, 0, |id, name, value| add(&mut fields, id, name, value));
     fields
 }
 
@@ -60,10 +60,33 @@ fn read(block: &Bytes, mut at: usize, mut each: impl FnMut(HeaderId, &[u8], Byte
 }
 
 /// A name or value that HTTP/2 can't carry is left out; the encoder writes none.
-fn add(fields: &mut HeaderMap, name: &[u8], value: Bytes) {
-    if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_maybe_shared(value)) {
+fn add(fields: &mut HeaderMap, id: HeaderId, name: &[u8], value: Bytes) {
+    let name = match id {
+        HeaderId::XRequestId => Ok(X_REQUEST_ID),
+        HeaderId::Traceparent => Ok(TRACEPARENT),
+        _ => HeaderName::from_bytes(name),
+    };
+    if let (Ok(name), Ok(mut value)) = (name, HeaderValue::from_maybe_shared(value)) {
+        value.set_sensitive(is_unindexed(id));
         fields.append(name, value);
     }
+}
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Fields that stay out of the compression table (never-indexed literals, RFC 7541 §6.2.3): secrets, which a guess could be compared with
+/// there (§7.1), and values that no other message has, which would only push useful ones out.
+fn is_unindexed(id: HeaderId) -> bool {
+    matches!(
+        id,
+        HeaderId::Authorization
+            | HeaderId::ProxyAuthorization
+            | HeaderId::Cookie
+            | HeaderId::SetCookie
+            | HeaderId::XRequestId
+            | HeaderId::Traceparent
+    )
 }
 
 #[cfg(test)]

@@ -151,10 +151,11 @@ fn wrong_limits_are_issues() {
     assert_eq!(issues(json!([{"name": "x", "type": "rate_limit", "config": {}}])).len(), 1);
 }
 
-/// Figure 14: exact for the process, ± 1 %, under threads that do nothing but ask.
+/// Figure 14: exact for the process, ± 1 %, under threads that do nothing but ask. The burst is larger than what the whole time brings, so that
+/// nothing is lost where a busy machine keeps the threads from asking for a while.
 #[test]
 fn exact_across_threads() {
-    let config = json!({"limits": [{"requests": 2000, "window_ms": 1000, "burst": 500, "key": [{"from": "ip"}]}]});
+    let config = json!({"limits": [{"requests": 2000, "window_ms": 1000, "burst": 2000, "key": [{"from": "ip"}]}]});
     let chain = chain(json!([{"name": "t", "type": "rate_limit", "config": config}]));
     let total = Arc::new(AtomicUsize::new(0));
     let begin = Instant::now();
@@ -166,7 +167,13 @@ fn exact_across_threads() {
                 let exchange = Exchange::get("10.0.0.1");
                 let mut state = PolicyState::default();
                 let mut ops = HeaderOps::default();
-                while Instant::now() < end {
+                let mut last = begin;
+                loop {
+                    let now = Instant::now();
+                    if now >= end {
+                        return last;
+                    }
+                    last = now;
                     let mut cx =
                         RequestCx { req: view(&exchange.head, &exchange.client, exchange.route), request_ops: &mut ops, state: &mut state };
                     if matches!(chain.request(&mut cx), Flow::Continue) {
@@ -177,9 +184,9 @@ fn exact_across_threads() {
             })
         })
         .collect();
-    threads.into_iter().for_each(|t| t.join().unwrap());
+    let last = threads.into_iter().map(|t| t.join().unwrap()).max().unwrap();
     let elapsed = begin.elapsed().as_secs_f64();
-    let (low, high) = (500.0 + 2000.0 * 0.7, 500.0 + 2000.0 * elapsed);
+    let (low, high) = (2000.0 + 2000.0 * (last - begin).as_secs_f64(), 2000.0 + 2000.0 * elapsed);
     let got = total.load(Ordering::Relaxed) as f64;
     assert!(got <= high * 1.001 + 1.0, "{got} of at most {high}");
     assert!(got >= low * 0.99 - 2.0, "{got} of at least {low}");

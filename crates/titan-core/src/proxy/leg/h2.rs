@@ -101,7 +101,7 @@ impl H2 {
     }
 
     /// See [`super::Leg::poll_head`].
-    pub fn poll_head(&mut self, cx: &mut Context<'_>, _: &mut [u8]) -> Poll<Result<ResponseHead, ProxyError>> {
+    pub fn poll_head(&mut self, cx: &mut Context<'_>, _: &mut [u8], _: usize) -> Poll<Result<ResponseHead, ProxyError>> {
         if let Poll::Ready(Some(interim)) = self.response.poll_informational(cx) {
             let (parts, ()) = interim.map_err(|e| fault(&e, self.answered))?.into_parts();
             self.answered = true;
@@ -132,13 +132,13 @@ impl H2 {
     }
 
     /// See [`super::Leg::poll_body`].
-    pub fn poll_body(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<Result<Piece, ProxyError>> {
+    pub fn poll_body(&mut self, cx: &mut Context<'_>, into: &mut [u8], most: usize) -> Poll<Result<Piece, ProxyError>> {
         match &mut self.receiver {
-            Some(receiver) if !self.done => receiver.poll_read(cx, into).map_err(|error| {
+            Some(receiver) if !self.done => receiver.poll_read(cx, &mut into[..most]).map_err(|error| {
                 let detail = format!("the backend broke its stream off inside the answer's body: {error}");
                 ProxyError::upstream(ErrorKind::UpstreamReset, RetrySafety::Never, detail)
             }),
-            _ => Poll::Ready(Ok(Piece { len: 0, end: true })),
+            _ => Poll::Ready(Ok(Piece::front(0, true))),
         }
     }
 

@@ -125,9 +125,9 @@ impl Leg {
         both!(self, leg => leg.push(cx, payload, end))
     }
 
-    /// The next head of an answer, 1xx included.
-    pub fn poll_head(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<Result<ResponseHead, ProxyError>> {
-        both!(self, leg => leg.poll_head(cx, scratch))
+    /// The next head of an answer, 1xx included. `most` bytes are read at once.
+    pub fn poll_head(&mut self, cx: &mut Context<'_>, scratch: &mut Vec<u8>, most: usize) -> Poll<Result<ResponseHead, ProxyError>> {
+        both!(self, leg => leg.poll_head(cx, scratch, most))
     }
 
     /// The answer's body is of this kind.
@@ -135,9 +135,9 @@ impl Leg {
         both!(self, leg => leg.begin_body(kind));
     }
 
-    /// Payload of the answer's body into the front of `into`.
-    pub fn poll_body(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<Result<Piece, ProxyError>> {
-        both!(self, leg => leg.poll_body(cx, into))
+    /// Payload of the answer's body into `into`; at most `most` bytes of it are used.
+    pub fn poll_body(&mut self, cx: &mut Context<'_>, into: &mut Vec<u8>, most: usize) -> Poll<Result<Piece, ProxyError>> {
+        both!(self, leg => leg.poll_body(cx, into, most))
     }
 
     /// Trailer lines of the answer, once its body has ended.

@@ -1,6 +1,7 @@
 //! Reads a body: strips its framing in place.
 
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -14,10 +15,24 @@ use crate::rt::recycle;
 /// Part of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
-    /// Bytes at the front of the buffer; may be 0 at the end only.
+    /// Where in the buffer it begins.
+    pub at: usize,
+    /// Its bytes; may be 0 at the end only.
     pub len: usize,
     /// The body has ended with them.
     pub end: bool,
+}
+
+impl Piece {
+    /// At the front of the buffer.
+    pub fn front(len: usize, end: bool) -> Self {
+        Self { at: 0, len, end }
+    }
+
+    /// Its place in the buffer.
+    pub fn range(&self) -> Range<usize> {
+        self.at..self.at + self.len
+    }
 }
 
 /// Why a body could not be read on.
@@ -82,7 +97,7 @@ impl Inbound {
         }
     }
 
-    /// Payload into the front of `into`. What was read of the next message stays in `inbox`, whose bytes come before the socket's.
+    /// Payload into `into`. What was read of the next message stays in `inbox`, whose bytes come before the socket's.
     pub fn poll_read<R: AsyncRead + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
@@ -92,43 +107,52 @@ impl Inbound {
     ) -> Poll<Result<Piece, ReadFault>> {
         loop {
             if self.is_done() {
-                return Poll::Ready(Ok(Piece { len: 0, end: true }));
+                return Poll::Ready(Ok(Piece::front(0, true)));
             }
             let got = if inbox.is_empty() { ready!(poll_some(cx, io, into)).map_err(ReadFault::Io)? } else { take(inbox, into) };
             if got == 0 {
                 return Poll::Ready(match self {
                     Self::UntilClose => {
                         *self = Self::Done;
-                        Ok(Piece { len: 0, end: true })
+                        Ok(Piece::front(0, true))
                     }
                     _ => Err(ReadFault::Closed),
                 });
             }
-            let piece = match self {
-                Self::Done => unreachable!("checked above"),
-                Self::UntilClose => Piece { len: got, end: false },
-                Self::Length(left) => {
-                    let len = got.min(usize::try_from(*left).unwrap_or(usize::MAX));
-                    put_back(inbox, &into[len..got]);
-                    *left -= len as u64;
-                    let end = *left == 0;
-                    if end {
-                        *self = Self::Done;
-                    }
-                    Piece { len, end }
-                }
-                Self::Chunked(decoder) => decode(decoder, inbox, into, got).map_err(ReadFault::Framing)?,
-            };
+            let piece = self.strip(inbox, into, 0..got)?;
             if piece.len != 0 || piece.end {
                 return Poll::Ready(Ok(piece));
             }
         }
     }
+
+    /// Takes bytes in that lie in `into` already. The piece may be empty although more is to come.
+    pub fn strip(&mut self, inbox: &mut Vec<u8>, into: &mut [u8], got: Range<usize>) -> Result<Piece, ReadFault> {
+        Ok(match self {
+            Self::Done => {
+                put_back(inbox, &into[got]);
+                Piece::front(0, true)
+            }
+            Self::UntilClose => Piece { at: got.start, len: got.len(), end: false },
+            Self::Length(left) => {
+                let len = got.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                put_back(inbox, &into[got.start + len..got.end]);
+                *left -= len as u64;
+                let end = *left == 0;
+                if end {
+                    *self = Self::Done;
+                }
+                Piece { at: got.start, len, end }
+            }
+            Self::Chunked(decoder) => decode(decoder, inbox, into, got).map_err(ReadFault::Framing)?,
+        })
+    }
 }
 
-/// Strips chunk framing from `into[..got]` in place.
-fn decode(decoder: &mut Decoder, inbox: &mut Vec<u8>, into: &mut [u8], got: usize) -> Result<Piece, ProxyError> {
-    let (mut read, mut write) = (0, 0);
+/// Strips chunk framing from `into[got]` in place.
+fn decode(decoder: &mut Decoder, inbox: &mut Vec<u8>, into: &mut [u8], got: Range<usize>) -> Result<Piece, ProxyError> {
+    let Range { start: at, end: got } = got;
+    let (mut read, mut write) = (at, at);
     loop {
         let step = decoder.step(&into[read..got])?;
         match step.event {
@@ -138,10 +162,10 @@ fn decode(decoder: &mut Decoder, inbox: &mut Vec<u8>, into: &mut [u8], got: usiz
                 write += len;
                 read += step.consumed;
             }
-            Event::More => return Ok(Piece { len: write, end: false }),
+            Event::More => return Ok(Piece { at, len: write - at, end: false }),
             Event::End => {
                 put_back(inbox, &into[read + step.consumed..got]);
-                return Ok(Piece { len: write, end: true });
+                return Ok(Piece { at, len: write - at, end: true });
             }
         }
     }
@@ -190,7 +214,7 @@ mod tests {
                 unreachable!("a slice is always ready")
             };
             let piece = piece?;
-            out.extend_from_slice(&into[..piece.len]);
+            out.extend_from_slice(&into[piece.range()]);
             if piece.end {
                 assert!(body.is_done());
                 inbox.extend_from_slice(io);

@@ -123,7 +123,7 @@ impl Receiver {
     /// Payload into the front of `into`.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<Result<Piece, h2::Error>> {
         if self.ended {
-            return Poll::Ready(Ok(Piece { len: 0, end: true }));
+            return Poll::Ready(Ok(Piece::front(0, true)));
         }
         let mut len = 0;
         loop {
@@ -136,11 +136,11 @@ impl Receiver {
                                 self.trailers = trailer_lines(&trailers);
                             }
                             self.ended = true;
-                            return Poll::Ready(Ok(Piece { len, end: true }));
+                            return Poll::Ready(Ok(Piece::front(len, true)));
                         }
-                        Poll::Pending => return if len == 0 { Poll::Pending } else { Poll::Ready(Ok(Piece { len, end: false })) },
+                        Poll::Pending => return if len == 0 { Poll::Pending } else { Poll::Ready(Ok(Piece::front(len, false))) },
                     },
-                    Poll::Pending => return if len == 0 { Poll::Pending } else { Poll::Ready(Ok(Piece { len, end: false })) },
+                    Poll::Pending => return if len == 0 { Poll::Pending } else { Poll::Ready(Ok(Piece::front(len, false))) },
                 }
             }
             let n = self.chunk.len().min(into.len() - len);
@@ -150,10 +150,10 @@ impl Receiver {
             len += n;
             if self.chunk.is_empty() && self.recv.is_end_stream() {
                 self.ended = true;
-                return Poll::Ready(Ok(Piece { len, end: true }));
+                return Poll::Ready(Ok(Piece::front(len, true)));
             }
             if len == into.len() {
-                return Poll::Ready(Ok(Piece { len, end: false }));
+                return Poll::Ready(Ok(Piece::front(len, false)));
             }
         }
     }
