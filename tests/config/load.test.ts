@@ -365,6 +365,12 @@ describe("mistakes", () => {
     expect(issues.map((issue) => issue.code)).toContain(code);
   });
 
+  it("a URL where a route names its upstream: how to write it", async () => {
+    const [issue] = await issuesOf({ routes: [{ path: "/*", upstream: "http://127.0.0.1:3000" }] });
+    expect(issue).toMatchObject({ code: "unknown_name", path: "routes[0].upstream" });
+    expect(issue?.message).toContain('put { "name": "app", "backends": ["http://127.0.0.1:3000"] } into "upstreams"');
+  });
+
   it("of the data plane find their way back", async () => {
     const file = write(
       "back.json",

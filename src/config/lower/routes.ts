@@ -3,6 +3,7 @@ import type { Path } from "../issue.ts";
 import type { OutputOf } from "../kit/index.ts";
 import type { transform } from "../schema/middleware.ts";
 import type { route } from "../schema/route.ts";
+import { parseBackend } from "../schema/upstream.ts";
 import { compact, type Json, type Lowering, many, ms, seconds } from "./context.ts";
 import type { MiddlewareTable, Slots, Use } from "./middleware.ts";
 
@@ -188,13 +189,12 @@ function action(cx: Lowering, item: Route, slots: Slots, path: Path, upstreams: 
   }
   const targets: Target[] = item.upstreams ?? [{ upstream: item.upstream ?? "", weight: 1 }];
   for (const [i, target] of targets.entries()) {
-    if (!upstreams.has(target.upstream))
-      cx.unknownName(
-        "upstream",
-        target.upstream,
-        [...path, ...(item.upstreams ? ["upstreams", i, "upstream"] : ["upstream"])],
-        upstreams,
-      );
+    if (upstreams.has(target.upstream)) continue;
+    const at = [...path, ...(item.upstreams ? ["upstreams", i, "upstream"] : ["upstream"])];
+    if (/^https?:\/\//i.test(target.upstream) && parseBackend(target.upstream)) {
+      const named = `{ "name": "app", "backends": [${JSON.stringify(target.upstream)}] }`;
+      cx.error("unknown_name", at, `a route names its upstream: put ${named} into "upstreams" and write "app" here`);
+    } else cx.unknownName("upstream", target.upstream, at, upstreams);
   }
   if (targets.every((target) => target.weight === 0))
     cx.error("out_of_range", [...path, "upstreams"], "every weight is 0: give one of them a share");
