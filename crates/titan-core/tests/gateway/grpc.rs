@@ -116,3 +116,33 @@ fn calls_are_tried_again_by_the_backends_status_where_the_route_says_so() {
         assert_eq!(calls.load(Ordering::SeqCst), reached, "after {status}, {retry}");
     }
 }
+
+#[test]
+fn a_call_that_has_begun_ends_with_its_status_in_trailers() {
+    let origin = H2Origin::new(100, |request, mut respond| async move {
+        let breaks = request.uri().path() == "/breaks/m";
+        let head = Response::builder().header("content-type", "application/grpc").body(()).unwrap();
+        let mut send = respond.send_response(head, false)?;
+        send.send_data(bytes::Bytes::from_static(b"first"), false)?;
+        if breaks {
+            // The first message is on its way before the end is.
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            send.send_reset(h2::Reason::INTERNAL_ERROR);
+            return Ok(());
+        }
+        std::future::poll_fn(|cx| send.poll_reset(cx)).await.map(drop)
+    });
+    let gateway = gateway(h2c(origin.address));
+    run(async {
+        let client = connect(address(&gateway)).await;
+        for (path, timeout, expected) in [("/stalls/m", Some("500m"), "4"), ("/breaks/m", None, "14")] {
+            let mut request = call(path);
+            if let Some(timeout) = timeout {
+                request.headers_mut().insert("grpc-timeout", http::HeaderValue::from_static(timeout));
+            }
+            let answer = ask(&client, request, b"m", None).await.unwrap();
+            let trailers = answer.trailers.as_ref().unwrap_or_else(|| panic!("{path} ends with trailers"));
+            assert_eq!((answer.text().as_str(), trailers["grpc-status"].to_str().unwrap()), ("first", expected), "{path}");
+        }
+    });
+}
