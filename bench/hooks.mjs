@@ -30,13 +30,17 @@ const HELP = `usage: npm run bench:hooks -- [options]
   --rate N     requests a second of the fixed-rate case (2000)
   --only TEXT  cases whose name contains TEXT`;
 
-/** What the hook of each Titan does; the Node proxies are told apart by their name alone. */
+/**
+ * What the hook of each Titan does, and the share of requests that may enter JavaScript; the Node proxies are told apart by their name alone.
+ */
 const BODY = `(ctx) { ctx.request.headers.set("x-marked", ctx.request.headers.get("x-tenant") + "-1"); }`;
 const GATEWAYS = {
-  titan: { hook: "" },
-  "titan-aa": { hook: "" },
-  "titan-sync": { hook: `onRequest${BODY}`, marks: true },
-  "titan-async": { hook: `async onRequest${BODY}`, marks: true },
+  titan: { hook: "", share: 0 },
+  "titan-aa": { hook: "", share: 0 },
+  // A hook for requests of another kind: its route has it, and no request that is sent here enters it.
+  "titan-other": { hook: `when: { headers: ["x-other"] }, onRequest${BODY}`, share: 0 },
+  "titan-sync": { hook: `onRequest${BODY}`, share: 1, marks: true },
+  "titan-async": { hook: `async onRequest${BODY}`, share: 1, marks: true },
   fastify: { node: true, marks: true },
   "fastify-async": { node: true, marks: true },
   "http-proxy": { node: true, marks: true },
@@ -48,7 +52,9 @@ const CASES = [
   { name: "1 connection, saturation", connections: 1 },
 ];
 /** CPU microseconds that a hook may add to a request, and how many times the CPU a Node proxy may at least take. */
-const ADDED = { "titan-aa": undefined, "titan-sync": 4, "titan-async": 6 };
+const ADDED = { "titan-aa": undefined, "titan-other": undefined, "titan-sync": 4, "titan-async": 6 };
+/** How far a share may be from what it must be: requests that the warm-up left under way. */
+const SHARE_TOLERANCE = 0.005;
 const TIMES = [
   ["fastify", "titan-sync", 4],
   ["fastify-async", "titan-async"],
@@ -113,19 +119,20 @@ async function startGateway(name, parent, origin) {
   const { node, hook } = GATEWAYS[name];
   const dir = mkdtempSync(path.join(parent, `${name}-`));
   const port = await freePort();
+  const admin = node ? undefined : await freePort();
   const argv = node
     ? [path.join(import.meta.dirname, "node-proxy.mjs"), name, String(port), String(origin)]
-    : [path.join(ROOT, "dist/cli/main.js"), "serve", "--config", configuration(dir, port, origin, hook)];
+    : [path.join(ROOT, "dist/cli/main.js"), "serve", "--config", configuration(dir, port, admin, origin, hook)];
   const child = start(CORES.gateway, [process.execPath, ...argv], {
     cwd: dir,
     env: { ...process.env, NODE_ENV: "production" },
   });
   child.stdout.resume();
   await untilServing(child, port, "/109");
-  return { name, child, port };
+  return { name, child, port, admin };
 }
 
-function configuration(dir, port, origin, hook) {
+function configuration(dir, port, admin, origin, hook) {
   const file = path.join(dir, "titan.config.mjs");
   const library = JSON.stringify(path.join(ROOT, "dist/define.js"));
   const route = `{ path: "/*", upstream: "origin"${hook ? ', middleware: ["mark"]' : ""} }`;
@@ -136,7 +143,7 @@ export default defineConfig({
   ${hook ? `hooks: { mark: defineHook({ reads: { headers: ["x-tenant"] }, ${hook} }) },` : ""}
   routes: [${route}],
   logging: { level: "error", log_requests: false },
-  metrics: { enabled: false },
+  metrics: { port: ${admin} },
 });
 `;
   writeFileSync(file, text);
@@ -160,6 +167,7 @@ async function verify(dir) {
 
 async function measure(one, gateways, load) {
   const busy = [os.loadavg()[0]];
+  const before = await Promise.all(gateways.map(counted));
   const rounds = [];
   for (let round = 0; round < Number(options.rounds); round++) {
     const turn = round % gateways.length;
@@ -170,7 +178,34 @@ async function measure(one, gateways, load) {
     rounds.push(samples);
   }
   busy.push(os.loadavg()[0]);
-  return report(one, rounds, busy);
+  const after = await Promise.all(gateways.map(counted));
+  return report(one, rounds, busy, shares(gateways, before, after));
+}
+
+/** Requests of a Titan so far, and those of them that entered JavaScript, by its metrics. */
+async function counted({ admin }) {
+  if (admin === undefined) return undefined;
+  const page = await (await fetch(`http://127.0.0.1:${admin}/metrics`)).text();
+  const sum = (family) =>
+    [...page.matchAll(new RegExp(`^${family}(?:\\{[^}]*\\})? (\\S+)$`, "gm"))].reduce(
+      (all, [, n]) => all + Number(n),
+      0,
+    );
+  return { requests: sum("titan_requests_total"), hooked: sum("titan_hooked_requests_total") };
+}
+
+/** By gateway, the share of a case's requests that entered JavaScript; throws where it is not what the hook asks for. */
+function shares(gateways, before, after) {
+  const found = {};
+  for (const [index, { name }] of gateways.entries()) {
+    if (after[index] === undefined) continue;
+    const requests = after[index].requests - before[index].requests;
+    const share = (after[index].hooked - before[index].hooked) / requests;
+    if (!(requests > 0) || Math.abs(share - GATEWAYS[name].share) > SHARE_TOLERANCE)
+      throw new Error(`${name}: ${share} of ${requests} requests entered JavaScript, not ${GATEWAYS[name].share}`);
+    found[name] = share;
+  }
+  return found;
 }
 
 async function sample({ name, child, port }, { connections, rate }, load, seconds = options.seconds) {
@@ -184,7 +219,7 @@ async function sample({ name, child, port }, { connections, rate }, load, second
   return result;
 }
 
-function report(one, rounds, busy) {
+function report(one, rounds, busy, entered) {
   say(
     `\n${one.name}${one.rate ? ` of ${options.rate}/s` : ""} (load average ${busy.map((load) => load.toFixed(1)).join(" to ")})`,
   );
@@ -201,7 +236,8 @@ function report(one, rounds, busy) {
     gateways[name] = figures;
     say(
       `  ${name.padEnd(14)} ${spread(figures.cpu_us, 1)} µs CPU  ${figures.rps.median.toFixed(0).padStart(6)} /s` +
-        `  p50 ${figures.p50_us.median.toFixed(0).padStart(6)} µs  p99 ${figures.p99_us.median.toFixed(0).padStart(6)} µs`,
+        `  p50 ${figures.p50_us.median.toFixed(0).padStart(6)} µs  p99 ${figures.p99_us.median.toFixed(0).padStart(6)} µs` +
+        (name in entered ? `  in JavaScript ${(entered[name] * 100).toFixed(1).padStart(5)} %` : ""),
     );
   }
   const added = {};
@@ -217,7 +253,15 @@ function report(one, rounds, busy) {
     const limit = one.targets && target !== undefined ? verdict("≥", target, ratio.median >= target) : "";
     say(`  ${slow} / ${fast}: × ${spread(ratio, 2)}${limit}`);
   }
-  return { ...one, load_average: busy, gateways, added_us: added, cpu_ratios: times, rounds };
+  return {
+    ...one,
+    load_average: busy,
+    gateways,
+    entered_javascript: entered,
+    added_us: added,
+    cpu_ratios: times,
+    rounds,
+  };
 }
 
 function spread({ median, min, max }, digits) {
