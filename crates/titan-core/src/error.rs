@@ -35,6 +35,8 @@ pub enum ErrorKind {
     ClientTimeout,
     /// 413.
     BodyTooLarge,
+    /// The body has a content coding that a step which must read it does not know.
+    UnsupportedCoding,
     /// 414, the request line alone is over the limit.
     TargetTooLong,
     /// 431.

@@ -24,18 +24,15 @@ impl JsonPolicy {
         Self { request: compile("request", &raw.request), response: compile("response", &raw.response), max_body: raw.max_body }
     }
 
-    /// Whether the body of this request is to be changed. An encoded body is no JSON document yet and stays as it is.
+    /// Whether the body of this request is to be changed.
     pub fn takes_request(&self, head: &RequestHead) -> bool {
-        !self.request.is_empty() && head.get(HeaderId::ContentEncoding).is_none() && JsonRules::applies_to(head.get(HeaderId::ContentType))
+        !self.request.is_empty() && JsonRules::applies_to(head.get(HeaderId::ContentType))
     }
 
     /// Whether the body of this answer is to be changed. A part (206) is no document.
     pub fn takes_response(&self, request: &RequestHead, head: &ResponseHead) -> bool {
         let has_body = request.method != Method::Head && head.status >= 200 && !matches!(head.status, 204 | 206 | 304);
-        has_body
-            && !self.response.is_empty()
-            && head.get(HeaderId::ContentEncoding).is_none_or(|coding| coding.eq_ignore_ascii_case(b"identity"))
-            && JsonRules::applies_to(head.get(HeaderId::ContentType))
+        has_body && !self.response.is_empty() && JsonRules::applies_to(head.get(HeaderId::ContentType))
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`encoder::Encoder`]; [`json::JsonRules`] need the whole document, so that body is held within their limit.
 
 pub mod compress;
+pub mod decoder;
 pub mod encoder;
 pub mod json;
 

@@ -29,6 +29,7 @@ fn form(kind: ErrorKind) -> Form {
         ErrorKind::MethodNotAllowed => (405, "method_not_allowed", "The method is not allowed here", "method_not_allowed"),
         ErrorKind::ClientTimeout => (408, "request_timeout", "The request did not arrive in time", "client_timeout"),
         ErrorKind::BodyTooLarge => (413, "payload_too_large", "The request's body is too large", "body_limit"),
+        ErrorKind::UnsupportedCoding => (415, "unsupported_media_type", "The body's content coding is not supported here", "body_coding"),
         ErrorKind::TargetTooLong => (414, "uri_too_long", "The request's target is too long", "head_limit"),
         ErrorKind::HeadTooLarge => (431, "request_header_fields_too_large", "The request's head is too large", "head_limit"),
         ErrorKind::ExpectationFailed => (417, "expectation_failed", "The expectation is not supported", "expectation"),
@@ -85,6 +86,9 @@ pub(super) async fn rescue<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, er
     }
     if form.status == 503 {
         answer.headers.set("retry-after", "1");
+    }
+    if error.kind == ErrorKind::UnsupportedCoding {
+        answer.headers.set("accept-encoding", "gzip, deflate, br, zstd");
     }
     let answer = hooks::error(x, down, answer, &error.detail).await;
     // The rest of the connection can't be trusted, or is not worth waiting for.

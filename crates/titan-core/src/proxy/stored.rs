@@ -9,6 +9,7 @@ use super::leg::Leg;
 use super::relay::{Transfer, too_large};
 use crate::body::BodyPlan;
 use crate::body::compress::{Compression, Decision};
+use crate::body::decoder::{Undecodable, decode};
 use crate::body::json::JsonPolicy;
 use crate::error::{ErrorKind, ProxyError, RetrySafety};
 use crate::http::answer::Answer;
@@ -31,9 +32,25 @@ pub async fn change_request<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, p
         return Ok(());
     }
     hold_request(x, down, json.max_body).await?;
+    let codings = codings(x.head().get_all(HeaderId::ContentEncoding), &x.kit.request_ops);
+    let decoded = match codings.as_deref().map(|coding| decode(coding, &x.kit.replay, json.max_body)).transpose() {
+        Ok(decoded) => decoded,
+        Err(Undecodable::TooLarge) => return Err(too_large(json.max_body)),
+        Err(Undecodable::Broken) => {
+            let detail = "the request's body is not of the coding that its Content-Encoding names";
+            return Err(ProxyError::client(ErrorKind::BadRequest, detail));
+        }
+        Err(Undecodable::Coding) => {
+            let detail = "the request's body must be read here, and its Content-Encoding is none of gzip, deflate, br and zstd";
+            return Err(ProxyError::client(ErrorKind::UnsupportedCoding, detail));
+        }
+    };
+    if decoded.is_some() {
+        x.kit.request_ops.remove("content-encoding");
+    }
     let changed = json
         .request
-        .apply(&x.kit.replay)
+        .apply(decoded.as_deref().unwrap_or(&x.kit.replay))
         .map_err(|error| ProxyError::client(ErrorKind::BadRequest, format!("the request's body is no JSON document: {}", place(&error))))?;
     x.room.settle(x.kit.replay.capacity(), changed.capacity());
     x.kit.replay = changed;
@@ -183,7 +200,17 @@ async fn change_json<D: Downstream>(
 ) -> Result<BodyKind, ProxyError> {
     transfer.hold(json.max_body);
     poll_fn(|cx| transfer.poll_bodies(cx, x, down, leg, upstream)).await?;
-    let changed = json.response.apply(transfer.held()).map_err(|error| {
+    let head = x.kit.response.as_ref().expect("its body is held");
+    let codings = codings(head.get_all(HeaderId::ContentEncoding), &x.kit.response_ops);
+    // It was asked not to encode. What can't be read can't be let through either: a rule may be there to take something out.
+    let decoded = codings.as_deref().map(|coding| decode(coding, transfer.held(), json.max_body)).transpose().map_err(|reason| {
+        let detail = format!("the answer's body can't be unpacked within {} bytes: {reason:?}", json.max_body);
+        ProxyError::upstream(ErrorKind::BadUpstreamResponse, RetrySafety::Never, detail)
+    })?;
+    if decoded.is_some() {
+        x.kit.response_ops.remove("content-encoding");
+    }
+    let changed = json.response.apply(decoded.as_deref().unwrap_or(transfer.held())).map_err(|error| {
         let detail = format!("the answer's body is no JSON document: {}", place(&error));
         ProxyError::upstream(ErrorKind::BadUpstreamResponse, RetrySafety::Never, detail)
     })?;
@@ -199,6 +226,22 @@ async fn change_json<D: Downstream>(
         x.kit.response_ops.remove(name);
     }
     Ok(BodyKind::Length(length))
+}
+
+/// The content codings of a body after the edits of policies and hooks; `None` where it is not encoded.
+fn codings<'a>(values: impl Iterator<Item = &'a [u8]>, ops: &HeaderOps) -> Option<Vec<u8>> {
+    let mut all: Vec<Vec<u8>> = values.map(<[u8]>::to_vec).collect();
+    for op in ops.iter() {
+        match op {
+            HeaderOp::Add(b"content-encoding", value) => all.push(value.to_vec()),
+            HeaderOp::Set(b"content-encoding", value) => all = vec![value.to_vec()],
+            HeaderOp::Remove(b"content-encoding") => all.clear(),
+            _ => {}
+        }
+    }
+    let codings = all.join(&b","[..]);
+    let plain = codings.trim_ascii();
+    (!plain.is_empty() && !plain.eq_ignore_ascii_case(b"identity")).then_some(codings)
 }
 
 /// The decision on compression, with its edits of the head.
