@@ -56,14 +56,14 @@ describe("V1, V2 streams that are reset as soon as they are opened", () => {
         client.write(client.get(stream, "/held"), reset(stream));
         if (n % 250 === 249) await sleep(1);
       }
-      await client.until(() => client.closed, 3000);
+      await client.until(() => client.closed, 10_000);
       // A reset that overtakes it may take the GOAWAY from the client's buffer; where it arrived it names the fault.
       if (client.goaway !== undefined) expect(client.goaway, "error code of GOAWAY").toBeGreaterThan(0);
       expect(client.closed).toBe(true);
       client.destroy();
     });
-    // At most what the limit on resets let through in flight, never thousands.
-    expect(upstreamRequests("/held")).toBeLessThanOrEqual(400);
+    // Those that a read happened to part from their reset; never more than may be open at a time.
+    expect(upstreamRequests("/held")).toBeLessThanOrEqual(STREAMS);
     await sleep(600);
     expect(stage.titan.memory() - before).toBeLessThan(16 * MIB);
   });
@@ -91,7 +91,7 @@ describe("V3 CONTINUATION without end", () => {
         sent += 13_000;
         await sleep(1);
       }
-      await client.until(() => client.closed, 3000);
+      await client.until(() => client.closed, 10_000);
       expect(client.closed).toBe(true);
       expect(sent).toBeLessThan(1024 << 10);
       client.destroy();
