@@ -422,7 +422,7 @@ describe("--upstream", () => {
 
 describe("examples", () => {
   const examples = join(fixtures, "../../../examples");
-  it.each(readdirSync(examples).filter((name) => /\.(json|jsonc|yaml|ts)$/.test(name)))(
+  it.each(readdirSync(examples).filter((name) => /^[^.]+(\.config)?\.(json|jsonc|yaml|ts)$/.test(name)))(
     "%s is accepted without a word",
     async (name) => {
       expect((await ok(join(examples, name), { env: {}, strict: true })).issues).toEqual([]);
