@@ -6,16 +6,11 @@ needNode();
 installPackages();
 buildAddon("release");
 buildScript();
-const argv = [
-  "--no-install",
-  "vitest",
-  "run",
-  "--dir",
-  "tests/safety",
-  "--testTimeout",
-  "180000",
-  ...process.argv.slice(2),
-];
+// A first argument that is no option names the files: `npm run test:safety -- slow`.
+const [first = "", ...rest] = process.argv.slice(2);
+const files = first.startsWith("-") ? "" : first;
+const argv = ["--no-install", "vitest", "run", `tests/safety/${files}`, "--testTimeout", "180000"];
+argv.push(...(files === first ? rest : [first, ...rest]));
 const { status } = spawnSync("npx", argv, {
   cwd: root,
   stdio: "inherit",

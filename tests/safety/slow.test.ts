@@ -6,10 +6,15 @@ import { echo } from "../helpers/origin.ts";
 import { allowedP99, honestP99, LONG, openStage, type Stage } from "./stage.ts";
 
 const SLOW = LONG ? 2000 : 200;
+type Backends = { backends: object[] };
 let stage: Stage;
 beforeAll(async () => {
   stage = await openStage({
-    config: () => ({
+    config: (upstream) => ({
+      // A body on its way holds a connection to the backend: 2,000 slow ones must leave some.
+      upstreams: [
+        { ...upstream, backends: (upstream as Backends).backends.map((one) => ({ ...one, max_connections: 4000 })) },
+      ],
       server: {
         read_timeout: 2000,
         write_timeout: 2000,
