@@ -176,6 +176,8 @@ async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Afte
     let head = x.kit.response.as_ref().expect("forward leaves a head");
     let status = head.status;
     let body = framing::response_body(head, x.head().method);
+    // What the client is told, and so hooks, metrics and the log: HTTP/2 has no 101, a tunnel there begins with 200.
+    let told = if body == BodyKind::Tunnel && x.head().version == Version::H2 { 200 } else { status };
     let reusable = framing::response_keep_alive(head, body);
     if body == BodyKind::Tunnel && tunnel.is_none() {
         return Err(ProxyError::upstream(ErrorKind::BadUpstreamResponse, RetrySafety::Never, "the backend changed protocols unasked"));
@@ -188,7 +190,7 @@ async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Afte
         drop((leg, picked));
         return reply(x, down, answer).await;
     }
-    if let Some(answer) = hooks::response(x, &snapshot, down, status).await? {
+    if let Some(answer) = hooks::response(x, &snapshot, down, told).await? {
         // The backend's answer is thrown away, and its connection with it.
         drop((leg, picked));
         return reply(x, down, answer).await;
@@ -207,8 +209,7 @@ async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Afte
     }
     down.head(x.kit.response.as_ref().expect("set above"), sent, &x.reply());
     x.answered = true;
-    // What the client was told: HTTP/2 has no 101, a tunnel there begins with 200.
-    x.notes.status = if body == BodyKind::Tunnel && x.head().version == Version::H2 { 200 } else { status };
+    x.notes.status = told;
 
     // Its body, or a tunnel. What is not over with its first poll may be a stream without end: it holds its route, not the configuration.
     let metric = route.metric;
