@@ -4,7 +4,7 @@ export {
   type ConfigEnvironment,
   type ConfigExport,
   type ConfigInput,
-  type DefinedRoutes,
+  type DefinedConfig,
   defineConfig,
   formatIssues,
   type Issue,
@@ -15,6 +15,14 @@ export {
   type Refused,
   resolveConfig,
 } from "./config/index.ts";
+export type {
+  BuiltInMiddleware,
+  ConfigShape,
+  HookMiddleware,
+  MiddlewareUse,
+  PackageMiddleware,
+  TypedRoute,
+} from "./config/shape.ts";
 export { ERRORS, type ErrorCode, type ErrorEntry, TitanError } from "./errors.ts";
 export { createGateway, Gateway, type GatewayOptions, type GatewaySource } from "./gateway/gateway.ts";
 export type {
@@ -34,7 +42,6 @@ export {
   defineHookFactory,
   defineRoute,
   type RouteHandlers,
-  type TypedRoute,
 } from "./hooks/define.ts";
 export type {
   Answer,

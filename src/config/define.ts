@@ -1,8 +1,8 @@
 /** `defineConfig` and `defineHook` for `titan.config.ts`. */
-import type { RouteHandlers } from "../hooks/define.ts";
-import type { InputOf } from "./kit/index.ts";
+import type { DefinedRoute } from "../hooks/define.ts";
+import type { AnyHook } from "../hooks/types.ts";
 import type { ConfigInput } from "./schema/root.ts";
-import type { route as routeSchema } from "./schema/route.ts";
+import type { ConfigShape, LooseRoutes, RoutesOf } from "./shape.ts";
 import type { ConfigEnvironment } from "./source.ts";
 
 export { defineHook, defineHookFactory, defineRoute } from "../hooks/define.ts";
@@ -13,42 +13,34 @@ export type ConfigExport =
   | Promise<ConfigInput>
   | ((environment: ConfigEnvironment) => ConfigInput | Promise<ConfigInput>);
 
-/** A configuration but for its routes, and a route but for its functions: these get their types from the route's own path. */
-type WithoutRoutes = Omit<ConfigInput, "routes">;
-type WithoutHandlers = Omit<InputOf<typeof routeSchema>, "path" | keyof RouteHandlers<string>>;
+/** What {@link defineConfig} gives for an object: a configuration, with the server's settings `S` as they were written. */
+export interface DefinedConfig<S = ConfigInput["server"]>
+  extends Omit<ConfigInput, "server" | "upstreams" | "routes" | "middleware"> {
+  /** The server's settings. */
+  server: S;
+  /** The configuration's upstreams. */
+  upstreams?: Extract<ConfigInput["upstreams"], readonly unknown[]> | undefined;
+  /** The configuration's routes; their names have been checked. */
+  routes?: readonly DefinedRoute[] | undefined;
+  /** The configuration's global middleware; their types have been checked. */
+  middleware?: readonly never[] | undefined;
+  /** Keys that begin with `x-` are yours. */
+  [key: `x-${string}`]: unknown;
+}
 
-/** Routes by their paths. A mapped tuple, so that each route's path is inferred by itself and reaches its functions. */
-type RoutesOf<P extends readonly string[]> = {
-  [K in keyof P]: { path: P[K] } & RouteHandlers<P[K]> & WithoutHandlers;
-};
-
-/** The routes again, as every configuration has them. Named, because it would be long written out. */
-export interface DefinedRoutes {
-  /** The configuration's routes. */
-  routes?: ConfigInput["routes"];
+/** Stands for "no function was given". */
+interface NoFunction {
+  readonly function: never;
 }
 
 /**
- * Upstreams that the configuration itself defines, checked where routes use them. Only where all are literals of this very object:
- * with `extends` or `variants`, or a list made elsewhere, any name may be right.
- */
-type CheckNames<T> = T extends { extends: unknown } | { variants: unknown }
-  ? unknown
-  : T extends { upstreams: readonly { name: infer U extends string }[]; routes: readonly unknown[] }
-    ? string extends U
-      ? unknown
-      : {
-          routes: readonly {
-            upstream?: U | undefined;
-            upstreams?: readonly { upstream: U; weight?: number | undefined }[] | undefined;
-            [key: string]: unknown;
-          }[];
-        }
-    : unknown;
-
-/**
- * Gives a configuration its types: completion; a route that names an upstream that does not exist does not compile; and `ctx.params` of a
- * route's own functions has the parameters of its path.
+ * Gives a configuration its types. A key that does not exist does not compile, nor does a route that names an upstream or a middleware that
+ * the configuration does not have, each at its place; options of the configuration's own hooks have the types that these declare; and a
+ * route's own functions know the parameters of its path (`ctx.params`) and the upstreams (`ctx.forward`). With `extends` or `variants`, which
+ * may bring names that are not in sight, any name may be right.
+ *
+ * Also takes a function of `{ mode, env }`, which may be asynchronous. TypeScript infers no path for a function within another one: let it
+ * return `defineConfig({ … })`, and everything above holds there.
  *
  * @example
  * ```ts
@@ -62,14 +54,38 @@ type CheckNames<T> = T extends { extends: unknown } | { variants: unknown }
  *   ],
  * });
  * ```
+ *
+ * @example
+ * ```ts
+ * export default defineConfig(async ({ mode }) =>
+ *   defineConfig({
+ *     server: { port: mode === "development" ? 3000 : 8080 },
+ *     upstreams: [{ name: "api", backends: await backends() }],
+ *     routes: [{ path: "/users/:id", upstream: "api", onRequest: (ctx) => ctx.rewrite({ path: `/people/${ctx.params.id}` }) }],
+ *   }),
+ * );
+ * ```
  */
-export function defineConfig<const T extends WithoutRoutes, const P extends readonly string[] = readonly string[]>(
-  config: T & CheckNames<T> & { routes?: RoutesOf<P> },
-): T & DefinedRoutes;
-/** The same for a function of `{mode, env}`, also asynchronous. */
-export function defineConfig<T extends (environment: ConfigEnvironment) => ConfigInput | Promise<ConfigInput>>(
-  config: T,
-): T;
+export function defineConfig<
+  const P extends readonly string[],
+  const U extends string,
+  const K extends Readonly<Record<string, AnyHook>> = Readonly<Record<never, never>>,
+  const N extends string = never,
+  const G extends string = never,
+  const X = never,
+  const S = undefined,
+  R = NoFunction,
+>(
+  config:
+    | ConfigShape<RoutesOf<P, U, K, N, G, X>, U, K, N, G, X, S>
+    | (((
+        environment: ConfigEnvironment,
+      ) => Awaitable<ConfigShape<LooseRoutes<U, K, N, G, X>, U, K, N, G, X, unknown>>) &
+        InferResult<R>),
+): [R] extends [NoFunction] ? DefinedConfig<S> : (environment: ConfigEnvironment) => R;
 export function defineConfig(config: unknown): unknown {
   return config;
 }
+
+type Awaitable<T> = T | Promise<T>;
+type InferResult<R> = [R] extends [never] ? (environment: ConfigEnvironment) => R : unknown;

@@ -8,7 +8,7 @@
  * One schema (`schema/`, described with `kit/`) is the source of the types, the validation, the defaults, the published JSON Schema and
  * the reference page.
  */
-export { type ConfigExport, type DefinedRoutes, defineConfig } from "./define.ts";
+export { type ConfigExport, type DefinedConfig, defineConfig } from "./define.ts";
 export { embeddedConfig } from "./embedded.ts";
 export { PRESETS } from "./extend.ts";
 export { formatPath, type Issue, type Path, parsePath, type Severity } from "./issue.ts";

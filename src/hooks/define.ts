@@ -1,6 +1,7 @@
 /** What a configuration defines hooks with. Part of the small module that `titan.config.ts` imports: nothing heavy here. */
 import type { InputOf } from "../config/kit/index.ts";
 import type { route as routeSchema } from "../config/schema/route.ts";
+import type { TypedRoute } from "../config/shape.ts";
 import {
   type BodyMode,
   type ErrorContext,
@@ -49,24 +50,28 @@ export function defineHook<
  * A hook with options, checked by a schema where a configuration uses it: `{ type: "name", config: { … } }`. What an npm package with a hook
  * for users of JSON or YAML exports as its default.
  */
-export function defineHookFactory<O = unknown>(
+export function defineHookFactory<O = unknown>(create: (options: O) => Hook): HookFactory<O>;
+export function defineHookFactory<O, I>(
   create: (options: O) => Hook,
-  options?: OptionsSchema<O>,
-): HookFactory<O> {
+  options: OptionsSchema<O, I> | undefined,
+): HookFactory<O, I>;
+export function defineHookFactory<O>(create: (options: O) => Hook, options?: OptionsSchema<O, O>): HookFactory<O> {
   return { [FACTORY]: true, create, options };
 }
 
 /** Functions of a route with the types of its path. */
-export interface RouteHandlers<P extends string> {
+export interface RouteHandlers<P extends string, U extends string = string> {
   /** See {@link HookInput.onRequest}. */
-  onRequest?(ctx: RequestContext<P>): HookResult | Promise<HookResult>;
+  onRequest?: RouteHandler<RequestContext<P, undefined, Record<string, unknown>, U>, HookResult> | undefined;
   /** See {@link HookInput.onResponse}. */
-  onResponse?(ctx: ResponseContext<P>): HookResult | Promise<HookResult>;
+  onResponse?: RouteHandler<ResponseContext<P>, HookResult> | undefined;
   /** See {@link HookInput.onError}. */
-  onError?(ctx: ErrorContext<P>): HookResult | Promise<HookResult>;
+  onError?: RouteHandler<ErrorContext<P>, HookResult> | undefined;
   /** See {@link HookInput.onLog}. */
-  onLog?(ctx: LogContext<P>): void | Promise<void>;
+  onLog?: RouteHandler<LogContext<P>, void> | undefined;
 }
+
+type RouteHandler<C, R> = (ctx: C) => R | Promise<R>;
 
 /**
  * A route whose functions know its path: `ctx.params.id` exists under `/users/:id`, and a misspelt one does not compile.
@@ -87,11 +92,6 @@ export function defineRoute<const P extends string>(route: TypedRoute<P>): Defin
 }
 
 type RouteInput = InputOf<typeof routeSchema>;
-
-/** What {@link defineRoute} takes: a route whose functions know its path. */
-export type TypedRoute<P extends string> = Omit<RouteInput, "path" | keyof RouteHandlers<string>> & {
-  path: P;
-} & RouteHandlers<P>;
 
 /** What {@link defineRoute} gives. Its names fit every configuration: were its type a parameter, the path's would be lost. */
 export type DefinedRoute = Omit<RouteInput, "upstream" | "upstreams" | "middleware" | keyof RouteHandlers<string>> & {

@@ -153,8 +153,12 @@ interface BaseContext<P extends string, S extends object> {
 }
 
 /** What `onRequest` gets. */
-export interface RequestContext<P extends string = string, B = undefined, S extends object = Record<string, unknown>>
-  extends BaseContext<P, S> {
+export interface RequestContext<
+  P extends string = string,
+  B = undefined,
+  S extends object = Record<string, unknown>,
+  U extends string = string,
+> extends BaseContext<P, S> {
   /** The request, and what can be changed of it. */
   readonly request: EditRequest<B>;
   /** Edits of the answer's headers, whoever answers. */
@@ -162,7 +166,7 @@ export interface RequestContext<P extends string = string, B = undefined, S exte
   /** Changes what is forwarded. What was authorised stays: policies have seen the path as it came. */
   rewrite(target: { path?: string; query?: string | URLSearchParams | Record<string, string> }): void;
   /** Sends the request to another upstream of the configuration, or to one of its backends (`host:port`). */
-  forward(to: { upstream?: string; backend?: string }): void;
+  forward(to: { upstream?: U; backend?: string }): void;
 }
 
 /** What `onResponse` gets. */
@@ -265,9 +269,11 @@ export interface When {
 export type HookResult = void | undefined | Answer | Response;
 
 /** A schema in the sense of https://standardschema.dev: zod, valibot, arktype and others are. */
-export interface OptionsSchema<T> {
+export interface OptionsSchema<T, I = unknown> {
   /** The standard's entry point. */
   readonly "~standard": {
+    /** What the schema takes, for types only. */
+    readonly types?: { readonly input: I } | undefined;
     validate(
       value: unknown,
     ):
@@ -327,14 +333,18 @@ export interface Hook {
 }
 
 /** A hook that takes options where it is used: `{ type: "its name", config: options }`. */
-export interface HookFactory<O = unknown> {
+export interface HookFactory<O = unknown, I = O> {
   /** Marks what {@link defineHookFactory} made. */
   readonly [FACTORY]: true;
   /** Checks options where the hook is used; absent = any. */
-  readonly options: OptionsSchema<O> | undefined;
+  readonly options: OptionsSchema<O, I> | undefined;
   /** Makes the hook for checked options. */
   create(options: O): Hook;
 }
+
+/** A hook, with options or without. */
+// biome-ignore lint/suspicious/noExplicitAny: options of any type, which `unknown` and `never` are not
+export type AnyHook = Hook | HookFactory<any, any>;
 
 /** Marks what {@link defineHook} made; shared by every copy of this package in a process. */
 export const HOOK: unique symbol = Symbol.for("titan.hook");

@@ -19,7 +19,7 @@ export interface ListRules {
   single?: boolean;
 }
 
-export class ListSchema<I extends AnySchema> extends Schema<readonly InputOf<I>[] | InputOf<I>, OutputOf<I>[]> {
+export class ListSchema<I extends AnySchema, In = readonly InputOf<I>[]> extends Schema<In, OutputOf<I>[]> {
   readonly kind = "list";
   readonly item: I;
   readonly rules: ListRules;

@@ -1,6 +1,6 @@
 /** Builders of the schema kit; see `base.ts` for what it is. */
 import type { DurationUnit } from "../units.ts";
-import type { AnySchema } from "./base.ts";
+import type { AnySchema, InputOf } from "./base.ts";
 import {
   EitherSchema,
   type Fields,
@@ -45,7 +45,12 @@ export const duration = (unit: DurationUnit, rules: { min?: number; max?: number
 export const size = (rules: { min?: number; max?: number } = {}) => new SizeSchema(rules);
 export const secret = (options: { encoding?: SecretEncoding; minBytes?: number } = {}) =>
   new SecretSchema(options.encoding ?? "utf8", options.minBytes ?? 1);
-export const list = <I extends AnySchema>(item: I, rules: ListRules = {}) => new ListSchema(item, rules);
+/** A list; with `single`, one item stands for a list of one. */
+export const list = <I extends AnySchema, const R extends ListRules>(
+  item: I,
+  rules?: R,
+): R extends { single: true } ? ListSchema<I, readonly InputOf<I>[] | InputOf<I>> : ListSchema<I> =>
+  new ListSchema(item, rules ?? {}) as never;
 export const map = <V extends AnySchema>(value: V, rules: { max?: number; key?: AnySchema } = {}) =>
   new MapSchema(value, rules);
 export const object = <const F extends Fields>(fields: F, rules: ObjectRules = {}) =>

@@ -1,9 +1,8 @@
 /** Hooks: functions, so only configurations that are programs can define them. */
 import { isHook, isHookFactory } from "../../hooks/define.ts";
 import type {
+  AnyHook,
   ErrorContext,
-  Hook,
-  HookFactory,
   HookResult,
   LogContext,
   RequestContext,
@@ -14,7 +13,7 @@ import { name } from "./formats.ts";
 
 /** Hooks by name. */
 export const hooks = map(
-  raw<Hook | HookFactory<never>>(
+  raw<AnyHook>(
     "a hook, made with defineHook in titan.config.ts",
     (value) => isHook(value) || isHookFactory(value),
     // JSON has no functions: an editor says so where one is tried.
