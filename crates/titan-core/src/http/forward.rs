@@ -152,18 +152,18 @@ impl Forwarding {
         match (kept, &traceparent) {
             (Some(id), _) => request_id.extend_from_slice(id),
             (None, Some(t)) => request_id.extend_from_slice(&t[3..35]),
-            (None, None) => {
-                let mut id = [0; 32];
-                hex(source.next(), &mut id[..16]);
-                hex(source.next(), &mut id[16..]);
-                request_id.extend_from_slice(&id);
-            }
+            (None, None) => request_id = fresh_id(source),
         }
         let correlation_id = self.correlation_id.as_deref().map(|name| {
             let kept = if believes { self.received_id(name, head, client) } else { None };
             kept.unwrap_or(&request_id).into()
         });
         RequestIds { request_id, correlation_id, traceparent }
+    }
+
+    /// Ids of a request whose head could not be read: a request id, which names it in the answer and the log.
+    pub fn ids_without_head(&self, source: &mut IdSource) -> RequestIds {
+        RequestIds { request_id: fresh_id(source), correlation_id: None, traceparent: None }
     }
 
     /// The one plain id in a header of a request, where it is to be believed.
@@ -375,6 +375,14 @@ fn begin_trace(source: &mut IdSource) -> [u8; 55] {
     hex(source.next(), &mut t[19..35]);
     hex(source.next() | 1, &mut t[36..52]);
     t
+}
+
+/// 32 hexadecimal digits.
+fn fresh_id(source: &mut IdSource) -> SmallVec<[u8; 40]> {
+    let mut id = [0; 32];
+    hex(source.next(), &mut id[..16]);
+    hex(source.next(), &mut id[16..]);
+    SmallVec::from_slice(&id)
 }
 
 fn hex(n: u64, out: &mut [u8]) {

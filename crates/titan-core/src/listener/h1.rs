@@ -50,7 +50,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(conn: &mu
             Next::End(close) => return Served::Closed(close),
             Next::Refuse(error) => {
                 conn.begin_refusal();
-                let (local, started) = (conn.local.clone(), Instant::now());
+                let (local, started) = (conn.local.clone(), conn.started.take().unwrap_or_else(Instant::now));
                 let after = Recycled::new(proxy::refuse(&local, conn, &error, started)).await;
                 return Served::Closed(if matches!(after, After::Linger) { Box::pin(linger(conn)).await } else { Close::Error });
             }

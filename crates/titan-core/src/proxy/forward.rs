@@ -18,7 +18,7 @@ use super::relay::Transfer;
 use crate::error::{ErrorKind, ProxyError, RetrySafety, Side};
 use crate::http::h1::encode::{self, Framing, RequestPlan};
 use crate::http::h1::framing::{self, BodyKind};
-use crate::http::head::{HeaderId, Method, RequestHead};
+use crate::http::head::{HeaderId, Method, RequestHead, Version};
 use crate::metrics::Try;
 use crate::pool::{Connect, Connection, connect};
 use crate::route::{Proxy, Route};
@@ -184,7 +184,7 @@ async fn attempt<D: Downstream>(
         host: upstream.host_for(endpoint, x.head().authority_bytes()),
         framing,
         upgrade,
-        expect: down.body() != BodyKind::None && !x.held,
+        expect: down.body() != BodyKind::None && !x.held && x.head().version != Version::H10,
         trailers: framing == Framing::Chunked,
         ops: &x.kit.request_ops,
         forwarding: &snapshot.forwarding,

@@ -2,6 +2,7 @@
 
 mod buffers;
 mod builtin;
+mod demands;
 mod downstream;
 mod exchange;
 mod forward;
@@ -90,6 +91,9 @@ async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Afte
     if !serves_host(x, down) {
         return Err(ProxyError::client(ErrorKind::Misdirected, "this TLS session is for another host"));
     }
+    if x.head().facts.has(HeaderId::Expect) {
+        demands::expectation(x.head())?;
+    }
     if let Some(builtin) = builtin::find(x, &snapshot, true) {
         return Box::pin(builtin::answer(x, down, builtin)).await;
     }
@@ -134,6 +138,9 @@ async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Afte
         return reply(x, down, answer).await;
     }
     let Some(route) = route else {
+        if x.path() == b"*" {
+            return reply(x, down, demands::ping()).await;
+        }
         return Err(match x.allow {
             Some(_) => ProxyError::client(ErrorKind::MethodNotAllowed, "the path exists, but not for this method"),
             None => ProxyError::client(ErrorKind::NoRoute, "no route matches this request"),
@@ -153,6 +160,11 @@ async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Afte
         }
         Action::Proxy(proxy) => proxy,
     };
+    if matches!(x.head().method, Method::Options | Method::Trace)
+        && let Some(answer) = demands::max_forwards(x)?
+    {
+        return reply(x, down, answer).await;
+    }
     let upstream =
         match x.kit.policy.rewrite().and_then(|rewrite| rewrite.upstream.as_deref()) {
             Some(name) => snapshot.upstreams.iter().find(|upstream| *upstream.name == *name).cloned().ok_or_else(|| {

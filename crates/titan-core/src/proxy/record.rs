@@ -97,10 +97,12 @@ fn trace_id<'x>(x: &'x Exchange<'_>) -> &'x [u8] {
 }
 
 /// The entry of a request whose head could not be read.
+#[expect(clippy::too_many_arguments, reason = "the few fields that such an entry has")]
 pub(super) fn bare<'a>(
     client: &ClientInfo,
     ip: IpAddr,
     listener: &'a str,
+    request_id: &'a [u8],
     status: u16,
     stage: &'static str,
     started: Instant,
@@ -109,7 +111,7 @@ pub(super) fn bare<'a>(
     Entry {
         time,
         head: None,
-        request_id: &[],
+        request_id,
         correlation_id: &[],
         trace_id: &[],
         client_ip: ip,

@@ -121,10 +121,11 @@ async fn end_call<D: Downstream>(down: &mut D, error: &ProxyError) -> After {
 /// Answers a request whose head could not be read. The connection closes after it.
 pub async fn refuse<D: Downstream>(local: &Local, down: &mut D, error: &ProxyError, started: Instant) -> After {
     let form = form(error.kind);
-    let answer = headless(error, &form);
-    down.close_after();
     let (none, snapshot) = (HeaderOps::default(), local.snapshot());
-    down.answer(&answer, &Reply { ops: &none, forwarding: &snapshot.forwarding, ids: None });
+    let ids = snapshot.forwarding.ids_without_head(&mut local.ids.borrow_mut());
+    let answer = headless(error, &form, Some(&ids.request_id));
+    down.close_after();
+    down.answer(&answer, &Reply { ops: &none, forwarding: &snapshot.forwarding, ids: Some(&ids) });
     let deadline = crate::rt::clock::after(down.listener().timeouts.write);
     let sent = std::future::poll_fn(|cx| match down.poll_flush(cx) {
         Poll::Ready(done) => Poll::Ready(done.is_ok()),
@@ -143,19 +144,25 @@ pub async fn refuse<D: Downstream>(local: &Local, down: &mut D, error: &ProxyErr
     if let Some(log) = &snapshot.access_log {
         let client = down.client();
         let ip: IpAddr = client.peer.ip().to_canonical();
-        log.write(&super::record::bare(client, ip, &down.listener().name, form.status, form.stage, started, SystemTime::now()));
+        let time = SystemTime::now();
+        log.write(&super::record::bare(client, ip, &down.listener().name, &ids.request_id, form.status, form.stage, started, time));
     }
     if sent { After::Linger } else { After::Close }
 }
 
-/// An error's answer where there is no head to take an id or a preference from.
-fn headless(error: &ProxyError, form: &Form) -> Answer {
+/// An error's answer where there is no head to take a preference from; without an id where there is no request at all.
+fn headless(error: &ProxyError, form: &Form, request_id: Option<&[u8]>) -> Answer {
     let message = if error.side == Side::Client { &*error.detail } else { form.message };
     let mut body = b"{\"error\":".to_vec();
     json_string(&mut body, form.code.as_bytes());
     body.extend_from_slice(b",\"message\":");
     json_string(&mut body, message.as_bytes());
-    body.extend_from_slice(b",\"request_id\":null}");
+    body.extend_from_slice(b",\"request_id\":");
+    match request_id {
+        Some(id) => json_string(&mut body, id),
+        None => body.extend_from_slice(b"null"),
+    }
+    body.push(b'}');
     let mut headers = HeaderOps::default();
     headers.set("content-type", "application/json");
     if form.status == 503 {
@@ -167,7 +174,7 @@ fn headless(error: &ProxyError, form: &Form) -> Answer {
 /// The whole HTTP/1.1 message for a connection that is turned away before a request was read.
 pub fn turned_away(message: &str) -> Vec<u8> {
     let error = ProxyError::client(ErrorKind::Overloaded, message.to_owned());
-    let answer = headless(&error, &form(error.kind));
+    let answer = headless(&error, &form(error.kind), None);
     let mut out = format!("HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", answer.body.len()).into_bytes();
     out.extend_from_slice(&answer.body);
     out

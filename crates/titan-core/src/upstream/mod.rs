@@ -424,9 +424,11 @@ impl Upstream {
         over.or_else(|| (0..view.candidates.len()).find(|at| ok(*at)))
     }
 
-    /// The Host header towards `endpoint`, given the client's authority.
+    /// The Host header towards `endpoint`, given the client's authority. An HTTP/1.0 client may have none; many backends refuse an empty Host,
+    /// so they get their own name then.
     pub fn host_for<'a>(&'a self, endpoint: &'a Endpoint, client: &'a [u8]) -> &'a [u8] {
         match &self.host {
+            HostRule::Preserve if client.is_empty() => endpoint.authority.as_bytes(),
             HostRule::Preserve => client,
             HostRule::Backend => endpoint.authority.as_bytes(),
             HostRule::Fixed(value) => value.as_bytes(),

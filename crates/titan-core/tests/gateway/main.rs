@@ -4,6 +4,7 @@ mod backends;
 mod basics;
 mod bodies;
 mod buffers;
+mod demands;
 #[path = "../support/dns.rs"]
 mod dns;
 mod grpc;

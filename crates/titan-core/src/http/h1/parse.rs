@@ -275,6 +275,9 @@ fn scan_request(bytes: &[u8], head: &mut RequestHead, limits: &Limits) -> Scan<u
     // After the version: what is not HTTP at all has no target to complain of.
     let authority = parse_target(bytes, start, stop, head)?;
     i = some!(crlf(bytes, i + 8, "malformed request line"));
+    if i > limits.bytes {
+        return Err(Other(ErrorKind::TargetTooLong, "start line too long"));
+    }
 
     let end = some!(scan_fields(bytes, i, head.version, &mut head.fields, &mut head.facts, limits));
     if head.method == Method::Connect {
