@@ -1,3 +1,4 @@
+import { isIP } from "node:net";
 import { Command } from "commander";
 import { TitanError } from "../errors.ts";
 import { parseTarget } from "../gateway/target.ts";
@@ -67,6 +68,8 @@ export function requestOf(method: string, url: string, options: Pick<ExplainOpti
     if (colon < 1) throw new TitanError("TITAN_USAGE", `"${field}" is not a header field such as "Accept: text/html".`);
     return [field.slice(0, colon).trim().toLowerCase(), field.slice(colon + 1).trim()];
   });
+  if (!/^[\w!#$%&'*+.^`|~-]+$/.test(method)) throw new TitanError("TITAN_USAGE", `"${method}" is not a method.`);
+  if (isIP(options.ip) === 0) throw new TitanError("TITAN_USAGE", `--ip "${options.ip}" is not an IP address.`);
   const host = headers.find(([name]) => name === "host")?.[1] ?? parts.host ?? "localhost";
   return {
     method: method.toUpperCase(),

@@ -1,5 +1,5 @@
 /** A configuration for commands that start nothing. */
-import { findConfigFile, type Loaded, type LoadResult, loadConfig } from "../config/index.ts";
+import { findConfigFile, inFileOrder, type Loaded, type LoadResult, loadConfig } from "../config/index.ts";
 import { refusal } from "../gateway/gateway.ts";
 import { failureOf, loadNative } from "../native.ts";
 
@@ -18,7 +18,7 @@ export async function inspect(file: string | undefined, options: Options): Promi
   const failure = failureOf(outcome);
   if (!failure) return result;
   if (failure.code !== "TITAN_CONFIG_INVALID") throw failure;
-  const issues = [...result.issues, ...result.locate(outcome.issues)];
+  const issues = inFileOrder([...result.issues, ...result.locate(outcome.issues)]);
   return { ok: false, ...(result.file !== undefined && { file: result.file }), files: result.files, issues };
 }
 

@@ -11,7 +11,7 @@
 export { type ConfigExport, type DefinedConfig, defineConfig } from "./define.ts";
 export { embeddedConfig } from "./embedded.ts";
 export { PRESETS } from "./extend.ts";
-export { formatPath, type Issue, type Path, parsePath, type Severity } from "./issue.ts";
+export { formatPath, type Issue, inFileOrder, type Path, parsePath, type Severity } from "./issue.ts";
 export { Secret } from "./kit/index.ts";
 export { CONFIG_NAMES, findConfigFile, loadConfig, resolveConfig, SYSTEM_CONFIG } from "./load.ts";
 export { OVERRIDES } from "./overrides.ts";

@@ -47,3 +47,11 @@ export function parsePath(text: string): Path {
   }
   return path;
 }
+
+/** In the order of the file; what has no place goes first. */
+export function inFileOrder(issues: readonly Issue[]): Issue[] {
+  return [...issues].sort((a, b) => {
+    if (a.file !== b.file) return 0;
+    return (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0);
+  });
+}

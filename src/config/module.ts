@@ -45,10 +45,11 @@ export async function loadModule(
       exported = await (exported as (environment: ConfigEnvironment) => unknown)(environment);
   } catch (error) {
     const { message = String(error), loc } = error as Error & { loc?: { line: number; column: number } };
-    const place = loc ?? placeInStack(error, file, code);
+    // The compiler counts columns from 0.
+    const place = loc ? { line: loc.line, column: loc.column + 1 } : placeInStack(error, file, code);
     return fail(
       "module_failed",
-      `the configuration module failed: ${message.split("\n")[0]}`,
+      `the configuration module failed: ${message.split("\n")[0]?.trim()}`,
       place ? { line: place.line, column: place.column } : {},
     );
   } finally {

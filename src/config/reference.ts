@@ -58,6 +58,16 @@ function blocks(): AnyObject[] {
   return [...found.values()];
 }
 
+function unknownKeys(guarded: AnyObject["rules"]["guarded"]): string[] {
+  if (guarded === true) return ["Unknown keys are errors here: a typo would leave something open or unlimited.", ""];
+  if (!guarded) return [];
+  const list = guarded.map((key) => `\`${key}\``).join(", ");
+  return [
+    `An unknown key is a warning here, but an error where it may stand for something that protects: one that is close to ${list}, or has a word such as \`auth\`, \`allow\` or \`limit\` in it.`,
+    "",
+  ];
+}
+
 function table(block: AnyObject): string {
   const aliases = Object.entries(block.rules.aliases ?? {});
   const rows = Object.entries(block.fields as Record<string, AnySchema>).map(([key, schema]) => {
@@ -69,9 +79,7 @@ function table(block: AnyObject): string {
   });
   const nested = aliases.filter(([, target]) => target.includes("."));
   return [
-    ...(block.rules.guarded
-      ? ["Unknown keys are errors here: a typo would leave something open or unlimited.", ""]
-      : []),
+    ...unknownKeys(block.rules.guarded),
     "| key | type | default | meaning |",
     "|---|---|---|---|",
     ...rows,

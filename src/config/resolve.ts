@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { isAbsolute, resolve as resolvePath } from "node:path";
 import type { HookInput } from "../hooks/types.ts";
 import { type Extended, findInLayers } from "./extend.ts";
-import { formatPath, type Issue, type Path, parsePath } from "./issue.ts";
+import { formatPath, type Issue, inFileOrder, type Path, parsePath } from "./issue.ts";
 import { Context, type Finding } from "./kit/index.ts";
 import { lower } from "./lower/index.ts";
 import { applyOverrides } from "./overrides.ts";
@@ -82,7 +82,7 @@ export function resolve(origin: Origin, before: readonly Issue[], code: ProgramC
       )
         issues.push(late);
     }
-    return { ok: false, ...read, issues: sorted(issues) };
+    return { ok: false, ...read, issues: inFileOrder(issues) };
   }
   const lowered = lower(config, base, origin.hooks);
   issues.push(...lowered.findings.map(place));
@@ -90,18 +90,20 @@ export function resolve(origin: Origin, before: readonly Issue[], code: ProgramC
     if (!isMet(requirement, config))
       issues.push(place({ code: "required", message: requirement.message, path: parsePath(requirement.path) }));
   }
-  if (issues.some((issue) => issue.severity === "error")) return { ok: false, ...read, issues: sorted(issues) };
+  if (issues.some((issue) => issue.severity === "error")) return { ok: false, ...read, issues: inFileOrder(issues) };
   return {
     ok: true,
     ...read,
-    issues: sorted(issues),
+    issues: inFileOrder(issues),
     config,
     native: lowered.native as NativeConfig,
     hooks: lowered.hooks,
     code,
     locate: (found) =>
-      found.map((issue) =>
-        place({ code: "refused", message: issue.message, path: existing(lowered.origin(issue.path), config) }),
+      distinct(
+        found.map((issue) =>
+          place({ code: "refused", message: issue.message, path: existing(lowered.origin(issue.path), config) }),
+        ),
       ),
   };
 }
@@ -143,10 +145,9 @@ function existing(path: Path, config: Config): Path {
   return path;
 }
 
-/** In the order of the file; what has no place goes first. */
-function sorted(issues: readonly Issue[]): Issue[] {
-  return [...issues].sort((a, b) => {
-    if (a.file !== b.file) return 0;
-    return (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0);
-  });
+/** A middleware that several routes use in different ways is several policies, and its mistakes are found in each. */
+function distinct(issues: readonly Issue[]): Issue[] {
+  const known = new Set<string>();
+  const isNew = (key: string) => !known.has(key) && known.add(key);
+  return issues.filter((issue) => isNew(`${issue.path}\n${issue.message}`));
 }

@@ -10,7 +10,8 @@ import {
   printParseErrorCode,
 } from "jsonc-parser";
 import type { Document, LineCounter, Node as YamlNode } from "yaml";
-import type { Issue, Path } from "./issue.ts";
+import { duplicateKeys } from "./duplicate-keys.ts";
+import { formatPath, type Issue, type Path } from "./issue.ts";
 import { loadModule } from "./module.ts";
 import type { ProgramCode } from "./program/program.ts";
 
@@ -89,6 +90,17 @@ function readJson(file: string, text: string): Source | Issue[] {
         ...positionAt(text, error.offset),
       }));
     }
+  }
+  const twice = duplicateKeys(text, value);
+  if (twice.length > 0) {
+    return twice.map(({ path, offset }) => ({
+      severity: "error",
+      code: "said_twice",
+      message: "the key is there twice; keep one of them",
+      path: formatPath(path),
+      file,
+      ...positionAt(text, offset),
+    }));
   }
   let tree: JsonNode | undefined;
   const find: Source["find"] = (path, key) => {

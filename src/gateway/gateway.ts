@@ -4,6 +4,7 @@ import { resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { AdminServer } from "../admin/server.ts";
 import type { Config, ConfigInput, Issue, Loaded, LoadOptions, LoadResult } from "../config/index.ts";
+import { inFileOrder } from "../config/issue.ts";
 import { messageOf, TitanError } from "../errors.ts";
 import type { Hooks } from "../hooks/host.ts";
 import type { WorkerThread } from "../hooks/worker-thread.ts";
@@ -497,7 +498,7 @@ export function throwRefusal(outcome: Outcome, loaded: Loaded): void {
   if (outcome.issues.length > 0 && outcome.issues.every((issue) => LISTEN.test(issue.path))) {
     throw new TitanError("TITAN_LISTEN", outcome.issues.map((issue) => issue.message).join("; "));
   }
-  throw refusal({ file: loaded.file, issues: [...loaded.locate(outcome.issues), ...loaded.issues] });
+  throw refusal({ file: loaded.file, issues: inFileOrder([...loaded.locate(outcome.issues), ...loaded.issues]) });
 }
 
 /** Without the keys that have no value. */

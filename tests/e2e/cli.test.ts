@@ -82,6 +82,69 @@ test("check: what only the data plane can see has its place too", () => {
   expect(err).toMatch(/cert\.yaml:\d+:\d+/);
 });
 
+test("check: the mistakes that the data plane finds in middleware, routes and their files have their places", () => {
+  file("users", "bob:plain\n");
+  file("networks", "10.0.0.1\nnowhere\n");
+  const path = file(
+    "native.json",
+    `{
+  "upstreams": [{ "name": "api", "backends": ["127.0.0.1:1"] }],
+  "apikey": { "keys": [{ "id": "a", "key": "0123456789abcdef" },
+    { "id": "b", "key": "0123456789abcdef" }] },
+  "basic": { "file": "users" },
+  "ip_filter": { "deny_file": "networks" },
+  "jwt": { "keys": [{ "algorithm": "RS256",
+    "public_key_path": "nothing.pem" }] },
+  "routes": [
+    { "path": "/a", "upstream": "api", "middleware": ["basic", "apikey"], "transform": { "request_headers": [
+      { "name": "X", "value": "\${nope}" }] } },
+    { "path": "/b", "upstream": "api", "auth": "basic", "auth_required": false,
+      "transform": { "path_rewrites": [{ "type": "regex", "pattern": "x", "replacement": "$9" }] } },
+    { "path": "/c", "redirect": {
+      "location": "/x/:nope" } },
+    { "path": "/d", "upstream": "api", "headers": [
+      { "name": "X", "regex": "\\\\p{Foo}" }] }
+  ],
+  "health": { "critical": [
+    "upstream:none"] }
+}`,
+  );
+  const { code, out } = titan(["check", "--json", path]);
+  expect(code).toBe(2);
+  const issues = JSON.parse(out).issues as { path: string; line: number; message: string }[];
+  expect(issues.map((issue) => `${issue.line} ${issue.path}`)).toEqual([
+    "4 apikey.keys[1]",
+    "5 basic.file",
+    "6 ip_filter.deny_file",
+    "8 jwt.keys[0].public_key_path",
+    "11 routes[0].transform.request_headers[0].value",
+    "13 routes[1].transform.path_rewrites[0]",
+    "15 routes[2].redirect.location",
+    "17 routes[3].headers[0].regex",
+    "20 health.critical[0]",
+  ]);
+  expect(issues[2]?.message).toContain(`${join(directory, "networks")}:2: "nowhere"`);
+});
+
+test("check: a key that is there twice in JSON is an error, as in YAML", () => {
+  const path = file("twice.json", '{\n  "server": { "port": 1, // "port":\n    "host": "::1", "port": 2 }\n}\n');
+  const { code, err } = titan(["check", path]);
+  expect(code).toBe(2);
+  expect(err).toContain("twice.json:3:20: error: server.port: the key is there twice");
+});
+
+test("explain: what is no request is a mistake of usage", () => {
+  for (const args of [
+    ["G T", "/x"],
+    ["GET", "/x", "--ip", "nowhere"],
+    ["GET", "/x", "-H", "nothing"],
+  ]) {
+    const { code, err } = titan(["explain", ...args, "--config", good]);
+    expect(code, err).toBe(2);
+    expect(err).toContain("TITAN_USAGE");
+  }
+});
+
 test("explain: the route, why not the others, the order of policies, the forwarded request", () => {
   const { code, out } = titan(["explain", "GET", "http://h/users/../users/7?x=1", "--config", good]);
   expect(code).toBe(0);

@@ -311,7 +311,9 @@ impl Gateway {
             return;
         }
         let inner = self.inner.clone();
-        inner.tell("info", "draining", format!("draining: {delay:?} until listeners close, then at most {timeout:?}"));
+        let begins =
+            if delay.is_zero() { "listeners close now".into() } else { format!("served as before for {delay:?}, then listeners close") };
+        inner.tell("info", "draining", format!("draining: {begins}, and requests in flight get at most {timeout:?}"));
         let handle = self.handle().clone();
         handle.spawn(async move {
             tokio::time::sleep(delay).await;

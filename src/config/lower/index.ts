@@ -8,6 +8,7 @@ import type { Config } from "../schema/root.ts";
 import { compact, type Json, Lowering, type LoweringFinding, ms } from "./context.ts";
 import { lowerListeners } from "./listeners.ts";
 import { MiddlewareTable } from "./middleware.ts";
+import { originOf } from "./origin.ts";
 import { lowerRoutes } from "./routes.ts";
 import { lowerUpstreams } from "./upstreams.ts";
 
@@ -85,27 +86,4 @@ export function lower(config: Config, base: string, hooks: ReadonlyMap<string, H
     findings: cx.findings,
     origin: (path) => originOf(path, config, origins, table.origins),
   };
-}
-
-function originOf(text: string, config: Config, listeners: readonly Path[], policies: readonly Path[]): Path {
-  const path = parsePath(text);
-  const [head, index, ...rest] = path;
-  if (typeof index !== "number") return path;
-  if (head === "listeners") return listenerOrigin(listeners[index] ?? ["listeners", index], rest, config);
-  if (head === "policies")
-    return [...(policies[index] ?? []), ...rest.filter((part) => part !== "config" && part !== "kind")];
-  return path;
-}
-
-/** Within a listener, whose certificate may be that of the sugar `cert_path` and `key_path`. */
-function listenerOrigin(origin: Path, rest: Path, config: Config): Path {
-  const sugar = origin[0] === "server";
-  const [field, list, at, ...inner] = rest;
-  if (field === "address") return sugar ? ["server", "host"] : [...origin, "address"];
-  if (field !== "tls") return sugar ? origin : [...origin, ...rest];
-  const place: Path = sugar ? ["server", "tls"] : [...origin, "tls"];
-  if (list !== "certificates" || typeof at !== "number") return [...place, ...rest.slice(1)];
-  const tls = sugar ? config.server.tls : config.listeners[Number(origin[1])]?.tls;
-  const own = tls?.cert_path === undefined ? 0 : 1;
-  return at < own ? [...place, ...inner] : [...place, "certificates", at - own, ...inner];
 }

@@ -12,6 +12,7 @@ import type { MIDDLEWARE, middleware } from "../schema/middleware.ts";
 import { lowerAuth, lowerAuthorize, type Method } from "./auth.ts";
 import type { Json, Lowering } from "./context.ts";
 import { HookTable, type HookUse } from "./hooks.ts";
+import type { PolicyOrigin } from "./origin.ts";
 import { lowerPolicy, type PolicyType } from "./policies.ts";
 import { SurfaceTable } from "./surfaces.ts";
 
@@ -63,7 +64,7 @@ const NAMED = {
 
 export class MiddlewareTable {
   readonly policies: Json[] = [];
-  readonly origins: Path[] = [];
+  readonly origins: PolicyOrigin[] = [];
   readonly global: Slots;
   readonly hooks: HookTable;
   readonly #surfaces: SurfaceTable;
@@ -339,6 +340,7 @@ export class MiddlewareTable {
         anonymous,
       ),
       methods[0]?.use.path ?? [],
+      methods.map(({ use }) => use.path),
     );
     this.#auths.set(key, index);
     return index;
@@ -359,11 +361,11 @@ export class MiddlewareTable {
     return index;
   }
 
-  #push(name: string, type: string, config: Json, origin: Path): number {
+  #push(name: string, type: string, config: Json, path: Path, methods?: readonly Path[]): number {
     let unique = name;
     for (let n = 2; this.#names.has(unique); n++) unique = `${name}-${n}`;
     this.#names.add(unique);
-    this.origins.push(origin);
+    this.origins.push({ path, type, ...(methods && { methods }) });
     return this.policies.push({ name: unique, type, config }) - 1;
   }
 

@@ -20,8 +20,7 @@ export function lowerUpstreams(cx: Lowering): Json[] {
 function lowerUpstream(cx: Lowering, item: Upstream, index: number): Json {
   const path = ["upstreams", index];
   const backends = item.backends.map((backend) => (typeof backend === "string" ? backendOf(backend) : backend));
-  if (backends.length === 0)
-    cx.warn("no_backends", [...path, "backends"], "there is no backend: every request gets 503");
+  if (backends.length === 0) cx.error("no_backends", [...path, "backends"], "at least one backend is needed");
   else if (backends.every((backend) => backend.weight === 0))
     cx.warn("no_traffic", [...path, "backends"], "every backend has the weight 0: every request gets 503");
 

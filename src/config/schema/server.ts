@@ -122,7 +122,9 @@ const connection = {
   max_request_size: size({ max: 2 ** 50 }).doc(
     "Bytes of a request body, counted while it streams: 413. A route may state its own.",
   ),
-  max_header_size: size({ min: 256, max: 2 ** 20 }).doc("Bytes of a request head: 431."),
+  max_header_size: size({ min: 512, max: 2 ** 20 }).doc(
+    "Bytes of a request head: 431, or 414 where its first line alone is longer.",
+  ),
   max_headers: integer({ min: 1, max: 10_000 }).doc("Header fields of a request: 431."),
   backlog: integer({ min: 1, max: 65_535 }).doc("Length of the accept queue."),
 } as const;

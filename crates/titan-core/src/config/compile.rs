@@ -54,7 +54,7 @@ pub fn compile(config: &raw::Config, previous: Option<&Snapshot>, services: &Ser
     let listeners = listeners::compile(config, services, &mut issues);
     let upstreams = upstreams::compile(config, previous, services, &mut issues);
     let (policies, more) = policy::compile(&config.policies, previous.map(|p| &p.policies), &services.policy);
-    issues.extend(more);
+    issues.extend(more.into_iter().map(|(at, issue)| of_policy(at, &config.policies[at].name, issue)));
     let (routes, router) = routes::compile(config, &upstreams, &policies, services, &mut issues);
     let forwarding = forwarding(config, &mut issues);
     let builtin = builtin(config, &mut issues);
@@ -159,6 +159,16 @@ fn cidrs(place: &str, list: &[String], issues: &mut Vec<Issue>) -> Vec<IpNet> {
         net.map(|n| n.trunc())
     };
     list.iter().enumerate().filter_map(parse).collect()
+}
+
+/// An issue whose path begins with a policy's name, with the place of that policy instead. Which line of another file is meant is the message's
+/// business.
+fn of_policy(at: usize, name: &str, issue: Issue) -> Issue {
+    let field = issue.path.strip_prefix(name).unwrap_or_default();
+    match field.split_once(" (").and_then(|(field, rest)| Some((field, rest.rsplit_once(')')?.0))) {
+        Some((field, line)) => Issue::new(format!("policies[{at}]{field}"), format!("{line}: {}", issue.message)),
+        None => Issue { path: format!("policies[{at}]{field}"), ..issue },
+    }
 }
 
 /// The value, or `None` with its issues collected. `place` is put before theirs.

@@ -97,19 +97,21 @@ impl Policies {
 }
 
 /// Compiles every policy. State (limiter tables, key sets, token caches) is taken over from `previous` where name and content are the same.
-/// The policies are usable only where there is no issue.
-pub fn compile(policies: &[raw::Policy], previous: Option<&Policies>, services: &Services) -> (Policies, Vec<Issue>) {
+/// The policies are usable only where there is no issue; each issue comes with the index of its policy, and its path begins with that one's name.
+pub fn compile(policies: &[raw::Policy], previous: Option<&Policies>, services: &Services) -> (Policies, Vec<(usize, Issue)>) {
     let mut compiler = Compiler { previous, services, tables: Tables::default(), stores: Vec::new(), issues: Vec::new() };
     let mut out = Policies::default();
-    for policy in policies {
+    let mut issues = Vec::new();
+    for (index, policy) in policies.iter().enumerate() {
         let before = previous.and_then(|p| p.named(&policy.name));
         let compiled = compiler.policy(policy, before);
+        issues.extend(compiler.issues.drain(..).map(|issue| (index, issue)));
         out.by_name.entry(policy.name.as_str().into()).or_insert(out.list.len());
         out.list.push(compiled);
     }
     out.tables = compiler.tables;
     out.stores = compiler.stores;
-    (out, compiler.issues)
+    (out, issues)
 }
 
 /// One compilation under way.

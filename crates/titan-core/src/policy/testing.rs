@@ -115,7 +115,7 @@ pub(crate) fn policies(json: serde_json::Value, previous: Option<&Policies>) -> 
 /// The issues of a JSON list of policies.
 pub(crate) fn issues(json: serde_json::Value) -> Vec<String> {
     let raw: Vec<raw::Policy> = serde_json::from_value(json).unwrap();
-    super::compile(&raw, None, &super::Services::default()).1.iter().map(ToString::to_string).collect()
+    super::compile(&raw, None, &super::Services::default()).1.iter().map(|(_, issue)| issue.to_string()).collect()
 }
 
 /// The chain of all of a JSON list of policies.
