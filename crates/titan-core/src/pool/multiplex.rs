@@ -1,7 +1,7 @@
 //! HTTP/2 connections of one shard: one to a backend, and another one whenever its streams run out.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -16,14 +16,17 @@ use crate::rt::clock;
 
 /// Window of a stream: what a backend can send ahead of a slow client.
 const STREAM_WINDOW: u32 = 256 << 10;
-/// Window of a connection.
-const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Window of a connection: more than its streams may take together. Were it less, clients that do not read would stop everybody else's
+/// streams on the connection with theirs.
+const CONNECTION_WINDOW: u32 = 1 << 30;
 /// Bytes of a stream that wait for the socket.
 const SEND_BUFFER: usize = 64 << 10;
 /// Fields of an answer's head, as bytes of SETTINGS_MAX_HEADER_LIST_SIZE.
 const MAX_HEADER_LIST: u32 = 64 << 10;
 /// Streams that a connection being opened is expected to have room for.
 const EXPECTED_STREAMS: usize = 100;
+/// How long a backend's settings are waited for; one that answers no ping is taken to have said all that it will.
+const SETTLING: Duration = Duration::from_secs(1);
 
 /// The connections to one endpoint.
 #[derive(Default)]
@@ -39,9 +42,10 @@ pub struct Backend {
 /// One connection.
 struct Shared {
     send: SendRequest<Bytes>,
-    /// Until the backend's settings are known to have come.
-    ping: RefCell<Option<PingPong>>,
+    /// The backend's settings have come. Before, only whoever opened the connection uses it.
     settled: Cell<bool>,
+    /// Told when they have.
+    settling: Notify,
     streams: Cell<usize>,
     /// Streams begun.
     served: Cell<u64>,
@@ -69,7 +73,7 @@ impl Backend {
     pub fn lease(self: &Rc<Self>) -> Option<Lease> {
         let mut all = self.all.borrow_mut();
         all.retain(|connection| !connection.closed.get() && connection.is_usable());
-        let room = |c: &&Rc<Shared>| c.streams.get() < c.send.current_max_send_streams();
+        let room = |c: &&Rc<Shared>| c.streams.get() < if c.settled.get() { c.send.current_max_send_streams() } else { 1 };
         let connection = all.iter().filter(room).max_by_key(|c| c.streams.get())?.clone();
         connection.streams.set(connection.streams.get() + 1);
         let served = connection.served.get();
@@ -104,8 +108,9 @@ impl Backend {
         self.http1.set(http1);
     }
 
-    /// Speaks HTTP/2 on a fresh connection, which lives in a task of its own until it ends.
-    pub async fn adopt(self: &Rc<Self>, connection: Connection) -> Result<(), h2::Error> {
+    /// Speaks HTTP/2 on a fresh connection, which lives in a task of its own until it ends. It counts as being opened until the backend's
+    /// settings have come.
+    pub async fn adopt(self: &Rc<Self>, connection: Connection, opening: Opening) -> Result<(), h2::Error> {
         let Connection { socket, permit, .. } = connection;
         let (send, mut driver) = Builder::new()
             .initial_window_size(STREAM_WINDOW)
@@ -115,10 +120,11 @@ impl Backend {
             .enable_push(false)
             .handshake::<_, Bytes>(socket)
             .await?;
+        let ping = driver.ping_pong();
         let shared = Rc::new(Shared {
             send,
-            ping: RefCell::new(driver.ping_pong()),
             settled: Cell::new(false),
+            settling: Notify::new(),
             streams: Cell::new(0),
             served: Cell::new(0),
             closed: Cell::new(false),
@@ -126,6 +132,7 @@ impl Backend {
         });
         // The driver ends when every handle is gone, so it must hold none itself.
         let (watched, backend) = (Rc::downgrade(&shared), Rc::downgrade(self));
+        tokio::task::spawn_local(settle(ping, watched.clone(), opening));
         self.all.borrow_mut().push(shared);
         tokio::task::spawn_local(async move {
             // Why it ended is told to its streams.
@@ -154,6 +161,19 @@ impl Backend {
     }
 }
 
+/// Waits for a backend's settings: they are the first that it sends, so they come before the answer to a ping.
+async fn settle(ping: Option<PingPong>, connection: Weak<Shared>, opening: Opening) {
+    if let Some(mut ping) = ping {
+        // An error ends the connection, which its streams are told.
+        let _ = tokio::time::timeout(SETTLING, ping.ping(Ping::opaque())).await;
+    }
+    if let Some(connection) = connection.upgrade() {
+        connection.settled.set(true);
+        connection.settling.notify_waiters();
+    }
+    drop(opening);
+}
+
 impl Shared {
     /// Neither ended, nor told to go away.
     fn is_usable(&self) -> bool {
@@ -177,17 +197,11 @@ impl Lease {
         self.reused
     }
 
-    /// Waits until the backend's settings have come: they are the first that it sends, so they come before the answer to a ping.
+    /// Waits until the backend's settings have come.
     pub async fn settle(&self) {
-        let ping = self.connection.ping.borrow_mut().take();
-        if let Some(mut ping) = ping {
-            // An error ends the connection, which the stream will be told.
-            let _ = ping.ping(Ping::opaque()).await;
-            self.connection.settled.set(true);
-        }
-        // Another request asks already.
-        while !self.connection.settled.get() && !self.connection.closed.get() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
+        let settled = self.connection.settling.notified();
+        if !self.connection.settled.get() {
+            settled.await;
         }
     }
 

@@ -382,8 +382,7 @@ async fn multiplexed<D: Downstream>(
         let detail = format!("HTTP/2 with {} failed: {error}", endpoint.backend);
         ProxyError::upstream(ErrorKind::ConnectFailed, RetrySafety::Unsent, detail)
     };
-    backend.adopt(connection).await.map_err(failed)?;
-    drop(opening);
+    backend.adopt(connection, opening).await.map_err(failed)?;
     let lease = backend.lease().ok_or_else(|| exhausted(endpoint, "the backend allows no streams"))?;
     Ok(Lane::H2(lease))
 }

@@ -422,9 +422,11 @@ impl Transfer {
         Ok(Progress::WaitsForUpstream)
     }
 
-    /// Once the body is in, only the client's going away is of interest; before that, reading the body would tell.
+    /// Once the body is in, only the client's going away is of interest. Before that, reading the body tells; where the upstream holds it up,
+    /// nothing is read, and a stream tells it all the same.
     fn watch<D: Downstream>(&self, cx: &mut Context<'_>, x: &Exchange<'_>, down: &mut D) -> Result<(), ProxyError> {
-        if self.upload != Upload::Open && down.poll_gone(cx, &mut x.local.scratch()).is_ready() {
+        let asks = self.upload != Upload::Open || (!self.waits_for_client && x.head().version == Version::H2);
+        if asks && down.poll_gone(cx, &mut x.local.scratch()).is_ready() {
             return Err(gone());
         }
         Ok(())

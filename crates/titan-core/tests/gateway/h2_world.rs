@@ -27,6 +27,21 @@ pub async fn connect(address: SocketAddr) -> SendRequest<Bytes> {
     send
 }
 
+/// Accepts a stream and gives every piece back as it comes.
+pub async fn echo_pieces(mut recv: RecvStream, mut respond: SendResponse<Bytes>) -> Result<(), h2::Error> {
+    let head = Response::builder().header("content-type", "application/grpc").body(()).unwrap();
+    let mut send = respond.send_response(head, false)?;
+    while let Some(piece) = recv.data().await {
+        let piece = piece?;
+        recv.flow_control().release_capacity(piece.len())?;
+        if !piece.is_empty() {
+            send.reserve_capacity(piece.len());
+            send.send_data(piece, false)?;
+        }
+    }
+    send.send_data(Bytes::new(), true)
+}
+
 /// An answer read to its end.
 #[derive(Debug)]
 pub struct Answer {
@@ -155,6 +170,11 @@ impl H2Origin {
                 trailers => send_all(&mut send, &body, trailers).await,
             }
         })
+    }
+
+    /// Answers at once, as a gRPC server does whose streams are open in both directions, and gives every piece back as it comes.
+    pub fn echo_open() -> Self {
+        Self::new(1000, |request, respond| echo_pieces(request.into_body(), respond))
     }
 
     pub fn connections(&self) -> usize {

@@ -139,25 +139,6 @@ fn both_directions_of_a_stream_are_open_at_once() {
     });
 }
 
-impl H2Origin {
-    /// Answers at once and gives every piece back as it comes.
-    fn echo_open() -> Self {
-        Self::new(100, |request, mut respond| async move {
-            let mut recv = request.into_body();
-            let mut send = respond.send_response(Response::new(()), false)?;
-            while let Some(piece) = recv.data().await {
-                let piece = piece?;
-                recv.flow_control().release_capacity(piece.len())?;
-                if !piece.is_empty() {
-                    send.reserve_capacity(piece.len());
-                    send.send_data(piece, false)?;
-                }
-            }
-            send.send_data(Bytes::new(), true)
-        })
-    }
-}
-
 #[test]
 fn refused_streams_are_tried_again_whatever_the_method() {
     let count = Arc::new(AtomicUsize::new(0));
@@ -268,18 +249,10 @@ fn a_grpc_deadline_is_forwarded_with_what_is_left() {
 
 #[test]
 fn websockets_reach_http2_backends_from_both_protocols() {
-    let origin = H2Origin::new(100, |request, mut respond| async move {
+    let origin = H2Origin::new(100, |request, respond| async move {
         assert_eq!(request.method(), "CONNECT");
         assert_eq!(request.extensions().get::<h2::ext::Protocol>().unwrap().as_str(), "websocket");
-        let mut recv = request.into_body();
-        let mut send = respond.send_response(Response::new(()), false)?;
-        while let Some(piece) = recv.data().await {
-            let piece = piece?;
-            recv.flow_control().release_capacity(piece.len())?;
-            send.reserve_capacity(piece.len());
-            send.send_data(piece, false)?;
-        }
-        send.send_data(Bytes::new(), true)
+        echo_pieces(request.into_body(), respond).await
     });
     let mut config = h2c(origin.address);
     config["routes"][0]["websocket"] = json!({});

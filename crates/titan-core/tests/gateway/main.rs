@@ -12,6 +12,7 @@ mod h2_world;
 mod health_tls;
 mod http2;
 mod http2_attacks;
+mod http2_pressure;
 mod http2_upstream;
 mod legs;
 mod lifecycle;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
-use http::{Request, Response};
+use http::Request;
 use serde_json::{Value, json};
 use titan_core::gateway::Gateway;
 
@@ -39,22 +39,6 @@ fn origin(tick: Arc<AtomicUsize>) -> Origin {
             seen = tick.load(SeqCst);
             peer.send(b"7\r\ndata:x\n\r\n")?;
         }
-    })
-}
-
-/// Answers a call at once and gives each message back.
-fn grpc_origin() -> H2Origin {
-    H2Origin::new(1000, |request, mut respond| async move {
-        let mut recv = request.into_body();
-        let head = Response::builder().header("content-type", "application/grpc").body(()).unwrap();
-        let mut send = respond.send_response(head, false)?;
-        while let Some(piece) = recv.data().await {
-            let piece = piece?;
-            recv.flow_control().release_capacity(piece.len())?;
-            send.reserve_capacity(piece.len());
-            send.send_data(piece, false)?;
-        }
-        send.send_data(Bytes::new(), true)
     })
 }
 
@@ -138,7 +122,7 @@ fn snapshots(gateway: &Gateway) -> u64 {
 #[test]
 fn streams_live_through_a_hundred_reloads_and_hold_no_configuration() {
     let tick = Arc::new(AtomicUsize::new(0));
-    let (http1, grpc) = (origin(tick.clone()), grpc_origin());
+    let (http1, grpc) = (origin(tick.clone()), H2Origin::echo_open());
     let gateway = Arc::new(gateway(config(&http1, &grpc, 0)));
     assert_eq!(snapshots(&gateway), 1);
     run(async {
