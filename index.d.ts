@@ -89,7 +89,7 @@ export declare class NativeRehearsal {
   close(): Promise<Outcome>
 }
 
-/** Compiles a configuration, certificates and patterns included, and drops the result. */
+/** Compiles a configuration, certificates and patterns included, and drops the result. The issues of one that is accepted are warnings. */
 export declare function checkConfig(config: string): Promise<Outcome>
 
 /** A self-signed ECDSA P-256 certificate for host names and addresses, good for a year. */
@@ -129,7 +129,7 @@ export interface Outcome {
   code?: string
   /** Why not. */
   message?: string
-  /** Every problem of a refused configuration. */
+  /** Every problem of a refused configuration; warnings about an accepted one. */
   issues: Array<NativeIssue>
   /** Generation of the configuration that is now served. */
   generation?: number

@@ -16,7 +16,10 @@ export async function inspect(file: string | undefined, options: Options): Promi
   const native = await loadNative();
   const outcome = await native.checkConfig(JSON.stringify(result.native));
   const failure = failureOf(outcome);
-  if (!failure) return result;
+  if (!failure) {
+    const warnings = result.locate(outcome.issues).map((issue) => ({ ...issue, severity: "warning" as const }));
+    return { ...result, issues: [...result.issues, ...warnings] };
+  }
   if (failure.code !== "TITAN_CONFIG_INVALID") throw failure;
   const issues = inFileOrder([...result.issues, ...result.locate(outcome.issues)]);
   return { ok: false, ...(result.file !== undefined && { file: result.file }), files: result.files, issues };

@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, expect, test } from "vitest";
+import { expired } from "../helpers/certificate.ts";
 
 const MAIN = resolve(import.meta.dirname, "../../dist/cli/main.js");
 const directory = mkdtempSync(join(tmpdir(), "titan-cli-"));
@@ -59,6 +60,19 @@ test("check: every problem at once with line and column, exit code 2", () => {
   expect(
     json.issues.filter(({ severity }: { severity: string }) => severity === "error").length,
   ).toBeGreaterThanOrEqual(3);
+});
+
+test("check: a certificate that has expired is a warning with its place", () => {
+  const { cert_path, key_path } = expired("old.test");
+  const tls = { enabled: true, cert_path, key_path };
+  const config = { server: { https_port: 8443, tls }, routes: [{ path: "/x", redirect: { location: "/y" } }] };
+  const path = file("expired.json", JSON.stringify(config, null, 2));
+  const { code, err } = titan(["check", path]);
+  expect(code, err).toBe(0);
+  expect(err).toMatch(/expired\.json:\d+:.*warning.*\n?.*expired on Tue, 01 Jan 2002/);
+  const { ok, issues } = JSON.parse(titan(["check", "--json", path]).out);
+  expect(ok).toBe(true);
+  expect(issues).toMatchObject([{ severity: "warning", message: expect.stringContaining(cert_path) }]);
 });
 
 test("check: a good file is ok, in every form", () => {
@@ -291,5 +305,5 @@ test("without a running Titan, its commands say so", () => {
 
 test("NO_COLOR and pipes give plain text", () => {
   expect(titan(["routes", "--config", good]).out).not.toContain("\u001b");
-  expect(titan(["check", "bad.json"], { env: { FORCE_COLOR: "1" } }).err).toContain("\u001b");
+  expect(titan(["check", "bad.json"], { env: { FORCE_COLOR: "1", NO_COLOR: "" } }).err).toContain("\u001b");
 });

@@ -35,3 +35,28 @@ export function selfSigned(...names: string[]): { dir: string; cert_path: string
   });
   return { dir, cert_path, key_path };
 }
+
+/** The same, of the year 2001: it has expired. */
+export function expired(...names: string[]): { dir: string; cert_path: string; key_path: string } {
+  const made = selfSigned(...names);
+  const at = (name: string) => join(made.dir, name);
+  const config = `[ca]
+default_ca=it
+[it]
+database=${at("index.txt")}
+new_certs_dir=${made.dir}
+rand_serial=yes
+default_md=sha256
+policy=any
+[any]
+commonName=supplied
+`;
+  writeFileSync(at("ca.cnf"), config);
+  writeFileSync(at("index.txt"), "");
+  const run = (args: string[]) => execFileSync("openssl", args, { stdio: "ignore" });
+  run(["req", "-new", "-key", made.key_path, "-subj", `/CN=${names[0]}`, "-out", at("it.csr")]);
+  const dates = ["-startdate", "010101000000Z", "-enddate", "020101000000Z"];
+  const what = ["-config", at("ca.cnf"), "-in", at("it.csr"), "-keyfile", made.key_path, "-out", made.cert_path];
+  run(["ca", "-batch", "-notext", "-selfsign", ...dates, ...what]);
+  return made;
+}

@@ -17,11 +17,13 @@ pub fn parse(config: &str) -> std::result::Result<raw::Config, Outcome> {
         .map_err(|error| Outcome::fail("TITAN_NATIVE_VERSION", format!("the native configuration was not understood: {error}")))
 }
 
-/// Compiles a configuration, certificates and patterns included, and drops the result.
+/// Compiles a configuration, certificates and patterns included, and drops the result. The issues of one that is accepted are warnings.
 #[napi(ts_return_type = "Promise<Outcome>")]
 pub fn check_config<'env>(env: &'env Env, config: String) -> Result<Object<'env>> {
     promise::spawn(env, "titan-check", move || match compiled(&config) {
-        Ok(_) => Outcome::ok(None),
+        Ok(snapshot) => Outcome::warned(
+            snapshot.listeners.iter().filter_map(|listener| listener.tls.as_ref()).flat_map(|tls| tls.warnings()).cloned().collect(),
+        ),
         Err(outcome) => outcome,
     })
 }

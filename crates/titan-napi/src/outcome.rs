@@ -21,7 +21,7 @@ pub struct Outcome {
     pub code: Option<String>,
     /// Why not.
     pub message: Option<String>,
-    /// Every problem of a refused configuration.
+    /// Every problem of a refused configuration; warnings about an accepted one.
     pub issues: Vec<NativeIssue>,
     /// Generation of the configuration that is now served.
     pub generation: Option<f64>,
@@ -33,6 +33,11 @@ impl Outcome {
         Self { code: None, message: None, issues: Vec::new(), generation: generation.map(|n| n as f64) }
     }
 
+    /// Success, with what is to be said nevertheless.
+    pub fn warned(warnings: Vec<Issue>) -> Self {
+        Self { issues: shown(warnings), ..Self::ok(None) }
+    }
+
     /// A failure with its code.
     pub fn fail(code: &str, message: impl Into<String>) -> Self {
         Self { code: Some(code.into()), message: Some(message.into()), issues: Vec::new(), generation: None }
@@ -41,8 +46,7 @@ impl Outcome {
     /// A configuration that was refused.
     pub fn refused(issues: Vec<Issue>) -> Self {
         let message = issues.first().map_or_else(|| "refused without a reason".into(), ToString::to_string);
-        let issues = issues.into_iter().map(|issue| NativeIssue { path: issue.path, message: issue.message }).collect();
-        Self { issues, ..Self::fail("TITAN_CONFIG_INVALID", message) }
+        Self { issues: shown(issues), ..Self::fail("TITAN_CONFIG_INVALID", message) }
     }
 
     /// A panic that was caught.
@@ -50,4 +54,8 @@ impl Outcome {
         let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
         Self::fail("TITAN_NATIVE_PANIC", text.unwrap_or("panic without a message"))
     }
+}
+
+fn shown(issues: Vec<Issue>) -> Vec<NativeIssue> {
+    issues.into_iter().map(|issue| NativeIssue { path: issue.path, message: issue.message }).collect()
 }

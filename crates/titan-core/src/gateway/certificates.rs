@@ -38,7 +38,10 @@ pub(super) async fn watch(inner: Weak<Inner>, changed: Arc<Notify>) {
 fn due(certificate: &CertificateInfo, now: i64) -> Option<(&'static str, String)> {
     let left = certificate.not_after - now;
     let what = format!("the certificate in {} for {}", certificate.path, certificate.names.join(", "));
-    if left <= 0 {
+    if now < certificate.not_before {
+        let from = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(certificate.not_before as u64));
+        Some(("certificate_not_yet_valid", format!("{what} is not valid before {from}: clients refuse it; is the clock right?")))
+    } else if left <= 0 {
         Some(("certificate_expired", format!("{what} has expired: clients refuse it; put another one there and reload")))
     } else if left <= SOON.min((certificate.not_after - certificate.not_before) / 3) {
         let (days, hours) = (left / 86_400, left % 86_400 / 3600);
@@ -77,6 +80,7 @@ mod tests {
             Some(" in 13 days and 0 hours; put another one there and reload")
         );
         assert_eq!(event(&long, 90 * day), Some("certificate_expired"));
+        assert_eq!(event(&certificate(day, 90 * day), 0), Some("certificate_not_yet_valid"));
         let short = certificate(0, 6 * day);
         assert_eq!((event(&short, 3 * day), event(&short, 5 * day)), (None, Some("certificate_expires")));
     }
