@@ -3,13 +3,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { block, FLAG, FRAME, frame, indexedLiteral, literal, RawH2, request, u32 } from "../helpers/h2.ts";
 import { echo } from "../helpers/origin.ts";
-import { allowedP99, expectAlive, honestP99, LONG, openStage, type Stage } from "./stage.ts";
+import { expectUnmoved as beside, expectAlive, honestP99, LONG, openStage, type Stage } from "./stage.ts";
 
 const MIB = 1 << 20;
 const STREAMS = 100;
 let stage: Stage;
 beforeAll(async () => {
   stage = await openStage({
+    honest: true,
     config: () => ({ server: { read_timeout: 2000, write_timeout: 2000, header_timeout: 2000, idle_timeout: 3000 } }),
     origin: {
       onRequest: (message, connection) =>
@@ -23,14 +24,7 @@ afterAll(async () => {
   await stage.close();
 });
 
-/** Runs an attack beside an honest client, which must hardly notice. */
-async function expectUnmoved(attack: () => Promise<void>): Promise<void> {
-  const quiet = await honestP99(stage, "h2");
-  const running = attack();
-  const busy = await honestP99(stage, "h2");
-  await running;
-  expect(busy, `p99 beside the attack, ms (${quiet.toFixed(1)} without)`).toBeLessThan(allowedP99(quiet));
-}
+const expectUnmoved = (attack: () => Promise<void>) => beside(stage, "h2", attack);
 
 const upstreamRequests = (path: string) =>
   stage.origin.connections.reduce(
