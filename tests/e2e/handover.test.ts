@@ -1,5 +1,5 @@
 /** A running Titan gives its listening sockets to another one, which then serves instead of it: no request fails. */
-import { spawn, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { Agent, request } from "node:http";
 import { tmpdir } from "node:os";
@@ -7,6 +7,7 @@ import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, expect, test } from "vitest";
 import { type Backend, startBackend } from "../helpers/backend.ts";
+import { hasPython, serviceManager } from "../helpers/systemd.ts";
 import { startTitan, type Titan } from "../helpers/titan.ts";
 
 const MAIN = resolve(import.meta.dirname, "../../dist/cli/main.js");
@@ -143,31 +144,23 @@ test("a process that cannot serve takes nothing over", async () => {
   expect(served()).toHaveLength(1);
 }, 90_000);
 
-test("systemd is told which process is the service now, and not that it stops", async () => {
-  const path = join(runtime, "notify");
-  // Node.js has no datagram Unix sockets.
-  const script =
-    "import socket,sys\ns=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)\ns.bind(sys.argv[1])\nprint('bound',flush=True)\nwhile True: print(s.recv(4096).decode(),flush=True)";
-  if (spawnSync("python3", ["--version"]).status !== 0) {
-    console.warn("SKIPPED: python3 is needed to listen on a datagram socket");
-    return;
-  }
-  const manager = spawn("python3", ["-c", script, path], { stdio: ["ignore", "pipe", "inherit"] });
-  let heard = "";
-  manager.stdout.on("data", (data) => {
-    heard += data;
-  });
-  try {
-    await until("the manager listens", () => heard.includes("bound"));
-    const at = await start(1, { NOTIFY_SOCKET: path });
-    process.kill(at.child.pid as number, "SIGUSR2");
-    await until("another process serves", () => served().length === 2);
-    await until("the one before has ended", () => !alive(at.child.pid as number));
-    expect(heard).toContain(`MAINPID=${served().at(-1)}\n`);
-    expect(heard).not.toContain("STOPPING=1");
-  } finally {
-    manager.kill();
-  }
-}, 90_000);
+test.skipIf(!hasPython)(
+  "systemd is told which process is the service now, and not that it stops",
+  async () => {
+    const path = join(runtime, "notify");
+    const manager = await serviceManager(path);
+    try {
+      const at = await start(1, { NOTIFY_SOCKET: path });
+      process.kill(at.child.pid as number, "SIGUSR2");
+      await until("another process serves", () => served().length === 2);
+      await until("the one before has ended", () => !alive(at.child.pid as number));
+      expect(manager.heard()).toContain(`MAINPID=${served().at(-1)}\n`);
+      expect(manager.heard()).not.toContain("STOPPING=1");
+    } finally {
+      manager.close();
+    }
+  },
+  90_000,
+);
 
 test("cleanup", () => rmSync(runtime, { recursive: true, force: true }));

@@ -9,6 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import WebSocket, { WebSocketServer } from "ws";
 import { type Backend, startBackend } from "../helpers/backend.ts";
+import { hasPython, serviceManager, withSocket } from "../helpers/systemd.ts";
 import { freePort, startTitan, type Titan, type TitanOptions } from "../helpers/titan.ts";
 
 const MAIN = resolve(import.meta.dirname, "../../dist/cli/main.js");
@@ -259,61 +260,46 @@ test("a second Titan on the port is refused, not a silent partner", async () => 
   expect(cli("serve", "--config", file)).toMatchObject({ code: 1 });
 });
 
-test("systemd: READY, RELOADING, STOPPING by the notification socket", async () => {
-  // Node has no datagram Unix sockets; socat and friends may be missing; python3 is not needed by anything else, so skip loudly.
+test.skipIf(!hasPython)("systemd: READY, RELOADING, STOPPING by the notification socket", async () => {
   const path = join(runtime, "notify");
-  const script =
-    "import socket,sys\ns=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)\ns.bind(sys.argv[1])\nprint('bound',flush=True)\nwhile True: print(s.recv(4096).decode(),flush=True)";
-  if (spawnSync("python3", ["--version"]).status !== 0) {
-    console.warn("SKIPPED: python3 is needed to listen on a datagram socket");
-    return;
+  const manager = await serviceManager(path);
+  try {
+    titan = await startTitan({ config: to(one), env: { TITAN_RUNTIME_DIR: runtime, NOTIFY_SOCKET: path } });
+    await until(() => manager.heard().includes("READY=1"));
+    titan.child.kill("SIGHUP");
+    const again = /RELOADING=1\nMONOTONIC_USEC=\d+/;
+    await until(() => again.test(manager.heard()) && manager.heard().split("READY=1").length === 3);
+    titan.child.kill("SIGTERM");
+    await until(() => manager.heard().includes("STOPPING=1"));
+  } finally {
+    manager.close();
   }
-  const listener = spawn("python3", ["-c", script, path], { stdio: ["ignore", "pipe", "inherit"] });
-  let heard = "";
-  listener.stdout.on("data", (data) => {
-    heard += data;
-  });
-  await until(() => heard.includes("bound"));
-  titan = await startTitan({ config: to(one), env: { TITAN_RUNTIME_DIR: runtime, NOTIFY_SOCKET: path } });
-  await until(() => heard.includes("READY=1"));
-  titan.child.kill("SIGHUP");
-  await until(() => /RELOADING=1\nMONOTONIC_USEC=\d+/.test(heard) && heard.split("READY=1").length === 3);
-  titan.child.kill("SIGTERM");
-  await until(() => heard.includes("STOPPING=1"));
-  listener.kill();
 });
 
-test("systemd: a socket that was handed over is used, so that its port can be privileged and is never closed", async () => {
-  if (spawnSync("python3", ["--version"]).status !== 0) {
-    console.warn("SKIPPED: python3 is needed to hand over a socket");
-    return;
-  }
-  const port = await freePort();
-  const file = join(runtime, "inherited.json");
-  const config = { ...to(one), metrics: { enabled: false }, server: { host: "127.0.0.1", port, workers: 1 } };
-  writeFileSync(file, JSON.stringify(config));
-  // The parent of a service: binds, and becomes Titan with the socket as descriptor 3.
-  const script = `import os,socket,sys
-s=socket.socket(); s.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEADDR,1); s.bind(('127.0.0.1',int(sys.argv[1]))); s.listen(64)
-os.dup2(s.fileno(),3,inheritable=True)
-os.environ.update(LISTEN_PID=str(os.getpid()),LISTEN_FDS='1')
-os.execvp(sys.argv[2],sys.argv[2:])`;
-  const command = [process.execPath, MAIN, "serve", "--config", file];
-  const child = spawn("python3", ["-c", script, String(port), ...command], {
-    env: { ...process.env, TITAN_RUNTIME_DIR: runtime },
-    stdio: ["ignore", "ignore", "pipe"],
-  });
-  let said = "";
-  child.stderr.on("data", (data) => {
-    said += data;
-  });
-  const exited = new Promise((done) => child.once("exit", done));
-  // The port accepts from the beginning; what came before Titan was ready is answered by it.
-  await until(async () => (await text(`http://127.0.0.1:${port}/`).catch(() => "")).includes("one"), 15_000);
-  expect(said).not.toContain("TITAN_LISTEN");
-  child.kill("SIGTERM");
-  expect(await exited).toBe(0);
-});
+test.skipIf(!hasPython)(
+  "systemd: a socket that was handed over is used: its port can be privileged and is never closed",
+  async () => {
+    const port = await freePort();
+    const file = join(runtime, "inherited.json");
+    const config = { ...to(one), metrics: { enabled: false }, server: { host: "127.0.0.1", port, workers: 1 } };
+    writeFileSync(file, JSON.stringify(config));
+    const command = [process.execPath, MAIN, "serve", "--config", file];
+    const child = spawn(...withSocket(port, command), {
+      env: { ...process.env, TITAN_RUNTIME_DIR: runtime },
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    let said = "";
+    child.stderr.on("data", (data) => {
+      said += data;
+    });
+    const exited = new Promise((done) => child.once("exit", done));
+    // The port accepts from the beginning; what came before Titan was ready is answered by it.
+    await until(async () => (await text(`http://127.0.0.1:${port}/`).catch(() => "")).includes("one"), 15_000);
+    expect(said).not.toContain("TITAN_LISTEN");
+    child.kill("SIGTERM");
+    expect(await exited).toBe(0);
+  },
+);
 
 function get(port: number, path: string, agent: Agent): Promise<{ status: number; body: string }> {
   return new Promise((done, failed) => {
