@@ -89,8 +89,11 @@ export declare class NativeRehearsal {
   close(): Promise<Outcome>
 }
 
-/** Compiles a configuration, certificates and patterns included, and drops the result. The issues of one that is accepted are warnings. */
-export declare function checkConfig(config: string): Promise<Outcome>
+/**
+ * Compiles a configuration, certificates and patterns included, and drops the result. `thorough`: also looks for what is no error and may be
+ * a mistake, and the names of backends up.
+ */
+export declare function checkConfig(config: string, thorough: boolean): Promise<Outcome>
 
 /** A self-signed ECDSA P-256 certificate for host names and addresses, good for a year. */
 export declare function devCertificate(names: Array<string>): DevCertificate

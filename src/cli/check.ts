@@ -6,7 +6,9 @@ import { configOption, jsonOption, strictOption } from "./options.ts";
 /** `titan check` */
 export function check(): Command {
   return new Command("check")
-    .description("Validate a configuration: every problem at once, each with its place. Nothing is started.")
+    .description(
+      "Validate a configuration, with its certificates and the names of its backends: every problem at once, each with its place. Nothing is started.",
+    )
     .argument("[file]", "configuration file; default: the same search as serve's")
     .addOption(configOption())
     .addOption(strictOption())
@@ -21,7 +23,7 @@ Examples:
     )
     .action(async (argument: string | undefined, options: CheckOptions) => {
       const { inspect } = await import("./load.ts");
-      const result = await inspect(argument ?? options.config, options);
+      const result = await inspect(argument ?? options.config, { ...options, thorough: true });
       const errors = result.issues.filter((issue) => issue.severity === "error").length;
       if (errors > 0) process.exitCode = 2;
       const { redact } = await import("../admin/api.ts");

@@ -1,5 +1,6 @@
 /** Answers of the data plane for people. */
 import type { RunningStatus } from "../admin/api.ts";
+import { reachable } from "../gateway/target.ts";
 import type { ExplainedAction, ExplainRequest, Explanation } from "../gateway/types.ts";
 import { out, table } from "./io.ts";
 
@@ -9,7 +10,7 @@ export function describeStatus(status: RunningStatus): string {
     `${out.bold("titan")} ${status.version} (pid ${status.pid}) is ${status.state}, generation ${status.generation}`,
   ];
   if (status.file) lines.push(`configuration  ${status.file}`);
-  if (status.admin) lines.push(`admin          http://${status.admin.address}:${status.admin.port}`);
+  if (status.admin) lines.push(`admin          http://${reachable(status.admin.address)}:${status.admin.port}`);
   lines.push(`up for         ${duration(status.uptime_ms)}, ${status.workers} workers, ${status.routes} routes`);
   if (status.snapshots > 1) {
     lines.push(`held           ${status.snapshots - 1} earlier configurations, by requests that began under them`);

@@ -1,10 +1,12 @@
 /** A configuration for commands that start nothing. */
-import { findConfigFile, inFileOrder, type Loaded, type LoadResult, loadConfig } from "../config/index.ts";
+import { findConfigFile, type Issue, inFileOrder, type Loaded, type LoadResult, loadConfig } from "../config/index.ts";
 import { refusal } from "../gateway/gateway.ts";
 import { failureOf, loadNative } from "../native.ts";
 
 interface Options {
   strict?: boolean;
+  /** Also looks names of backends up, and at certificates' dates: warnings. */
+  thorough?: boolean;
 }
 
 /** Validates a file the whole way: its text, then certificates and patterns in the data plane. Problems are values here. */
@@ -14,11 +16,13 @@ export async function inspect(file: string | undefined, options: Options): Promi
   const result = await loadConfig(file ?? findConfigFile(), { echo, ...(options.strict && { strict: true }) });
   if (!result.ok) return result;
   const native = await loadNative();
-  const outcome = await native.checkConfig(JSON.stringify(result.native));
+  const outcome = await native.checkConfig(JSON.stringify(result.native), options.thorough ?? false);
   const failure = failureOf(outcome);
   if (!failure) {
-    const warnings = result.locate(outcome.issues).map((issue) => ({ ...issue, severity: "warning" as const }));
-    return { ...result, issues: [...result.issues, ...warnings] };
+    const warnings = result
+      .locate(outcome.issues)
+      .map((issue): Issue => ({ ...issue, severity: "warning", code: "doubtful" }));
+    return { ...result, issues: inFileOrder([...result.issues, ...warnings]) };
   }
   if (failure.code !== "TITAN_CONFIG_INVALID") throw failure;
   const issues = inFileOrder([...result.issues, ...result.locate(outcome.issues)]);

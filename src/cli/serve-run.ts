@@ -4,6 +4,7 @@ import type { ControlSocket } from "../admin/control.ts";
 import type { Config, Issue } from "../config/index.ts";
 import { messageOf, TitanError } from "../errors.ts";
 import { createGateway, type Gateway, type GatewaySource } from "../gateway/gateway.ts";
+import { reachable } from "../gateway/target.ts";
 import type { TitanLogger } from "../log/logger.ts";
 import { loadNative } from "../native.ts";
 import { version } from "../version.ts";
@@ -217,7 +218,7 @@ function announce(gateway: Gateway, options: ServeOptions, log: TitanLogger | un
       pid: process.pid,
       file: gateway.file,
       listeners: urls,
-      ...(admin && { admin: `http://${admin.address}:${admin.port}` }),
+      ...(admin && { admin: `http://${reachable(admin.address)}:${admin.port}` }),
     },
     `Titan serves ${urls.join(" and ")}`,
   );

@@ -14,6 +14,7 @@ import type { MetricsPage } from "../metrics/page.ts";
 import { failureOf, loadNative, type NativeGateway, type Outcome } from "../native.ts";
 import { type Echo, startEcho } from "./echo.ts";
 import { routeRows } from "./routes.ts";
+import { reachable } from "./target.ts";
 import type {
   Address,
   ExplainRequest,
@@ -504,12 +505,6 @@ export function throwRefusal(outcome: Outcome, loaded: Loaded): void {
 /** Without the keys that have no value. */
 function definedOnly(options: { [K in keyof LoadOptions]: LoadOptions[K] | undefined }): LoadOptions {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-}
-
-/** An address as it stands in a URL of this machine. */
-function reachable(address: string): string {
-  if (address === "0.0.0.0" || address === "::") return "localhost";
-  return address.includes(":") ? `[${address}]` : address;
 }
 
 /** How long a successor waits for the admin port. */

@@ -21,3 +21,9 @@ export function parseTarget(url: string): Target | undefined {
     target: target.startsWith("?") ? `/${target}` : target,
   };
 }
+
+/** An address as it stands in a URL of this machine. */
+export function reachable(address: string): string {
+  if (address === "0.0.0.0" || address === "::") return "localhost";
+  return address.includes(":") ? `[${address}]` : address;
+}

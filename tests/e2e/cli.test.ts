@@ -140,6 +140,23 @@ test("check: the mistakes that the data plane finds in middleware, routes and th
   expect(issues[2]?.message).toContain(`${join(directory, "networks")}:2: "nowhere"`);
 });
 
+test("check: a name without an address is a warning at its place", () => {
+  const path = file(
+    "names.yaml",
+    `dns: { servers: ["127.0.0.1:9"], timeout: 200ms }
+upstreams:
+  - name: api
+    backends:
+      - { host: 127.0.0.1, port: 1 }
+      - { host: nobody.invalid, port: 1 }
+routes: [{ path: "/*", upstream: api }]
+`,
+  );
+  const { code, err } = titan(["check", path]);
+  expect(code, err).toBe(0);
+  expect(err).toMatch(/names\.yaml:6:\d+: warning: upstreams\[0\]\.backends\[1\]\.host: .*nobody\.invalid/);
+});
+
 test("check: a key that is there twice in JSON is an error, as in YAML", () => {
   const path = file("twice.json", '{\n  "server": { "port": 1, // "port":\n    "host": "::1", "port": 2 }\n}\n');
   const { code, err } = titan(["check", path]);

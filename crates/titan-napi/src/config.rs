@@ -4,9 +4,9 @@ use napi::bindgen_prelude::Object;
 use napi::{Env, Error, Result, Status};
 use napi_derive::napi;
 use titan_core::config::compile::{Services, compile};
+use titan_core::config::inspect::inspect;
 use titan_core::config::raw;
 use titan_core::explain;
-use titan_core::snapshot::Snapshot;
 
 use crate::outcome::Outcome;
 use crate::promise;
@@ -17,19 +17,17 @@ pub fn parse(config: &str) -> std::result::Result<raw::Config, Outcome> {
         .map_err(|error| Outcome::fail("TITAN_NATIVE_VERSION", format!("the native configuration was not understood: {error}")))
 }
 
-/// Compiles a configuration, certificates and patterns included, and drops the result. The issues of one that is accepted are warnings.
+/// Compiles a configuration, certificates and patterns included, and drops the result. `thorough`: also looks for what is no error and may be
+/// a mistake, and the names of backends up.
 #[napi(ts_return_type = "Promise<Outcome>")]
-pub fn check_config<'env>(env: &'env Env, config: String) -> Result<Object<'env>> {
-    promise::spawn(env, "titan-check", move || match compiled(&config) {
-        Ok(snapshot) => Outcome::warned(
-            snapshot.listeners.iter().filter_map(|listener| listener.tls.as_ref()).flat_map(|tls| tls.warnings()).cloned().collect(),
-        ),
-        Err(outcome) => outcome,
-    })
+pub fn check_config<'env>(env: &'env Env, config: String, thorough: bool) -> Result<Object<'env>> {
+    promise::spawn(env, "titan-check", move || checked(&config, thorough).unwrap_or_else(|outcome| outcome))
 }
 
-fn compiled(config: &str) -> std::result::Result<Snapshot, Outcome> {
-    compile(&parse(config)?, None, &Services::detached()).map_err(Outcome::refused)
+fn checked(config: &str, thorough: bool) -> std::result::Result<Outcome, Outcome> {
+    let config = parse(config)?;
+    let snapshot = compile(&config, None, &Services::detached()).map_err(Outcome::refused)?;
+    Ok(Outcome::warned(if thorough { inspect(&config, &snapshot) } else { Vec::new() }))
 }
 
 /// JSON in and out: which route a request would take under a configuration, and why.

@@ -1,6 +1,7 @@
 //! From the native configuration to a [`crate::snapshot::Snapshot`].
 
 pub mod compile;
+pub mod inspect;
 pub mod raw;
 
 use std::fmt;
