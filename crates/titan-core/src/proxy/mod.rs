@@ -194,6 +194,10 @@ async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Afte
     if body == BodyKind::Tunnel && tunnel.is_none() {
         return Err(ProxyError::upstream(ErrorKind::BadUpstreamResponse, RetrySafety::Never, "the backend changed protocols unasked"));
     }
+    if body != BodyKind::Tunnel && (200..300).contains(&status) && tunnel::is_connect(x.head()) {
+        let detail = format!("the backend answered {status} instead of opening the WebSocket");
+        return Err(ProxyError::upstream(ErrorKind::BadUpstreamResponse, RetrySafety::Never, detail));
+    }
     let looks_at_body =
         if body.is_empty() || body == BodyKind::Tunnel { 0 } else { x.chain_in(&snapshot).hook_response_body(&x.view(&snapshot)) };
     if looks_at_body > 0 {
@@ -254,6 +258,9 @@ async fn own<D: Downstream>(x: &mut Exchange<'_>, snapshot: &Held, down: &mut D,
 
 /// Sends an answer of Titan's own, with the edits of policies.
 async fn reply<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, answer: Answer) -> Result<After, ProxyError> {
+    if (200..300).contains(&answer.status) && tunnel::is_connect(x.head()) {
+        return Err(ProxyError::client(ErrorKind::BadRequest, "a plain answer is here, and no WebSocket"));
+    }
     // Whatever was kept of an upstream's answer is not what is sent.
     x.kit.response = None;
     let status = answer.status;

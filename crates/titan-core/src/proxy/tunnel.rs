@@ -20,7 +20,7 @@ use super::wire::{Outbound, poll_some};
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::h1::encode::Framing;
 use crate::http::h1::framing;
-use crate::http::head::HeaderId;
+use crate::http::head::{HeaderId, RequestHead, Version};
 use crate::metrics::Id;
 use crate::policy;
 use crate::route::{FrameLimits, Route, WebSocket};
@@ -76,7 +76,12 @@ pub struct Tunnel {
 
 /// `Some` where the request asks for an upgrade that its route passes on.
 pub(super) fn admit(x: &Exchange<'_>, route: &Route) -> Result<Option<Ticket>, ProxyError> {
-    let Some(rules) = &route.websocket else { return Ok(None) };
+    let Some(rules) = &route.websocket else {
+        if is_connect(x.head()) {
+            return Err(ProxyError::client(ErrorKind::Forbidden, "this route opens no WebSockets"));
+        }
+        return Ok(None);
+    };
     let Some(protocol) = framing::upgrade(x.head()) else { return Ok(None) };
     let websocket = protocol.eq_ignore_ascii_case(b"websocket");
     if websocket {
@@ -95,6 +100,12 @@ pub(super) fn admit(x: &Exchange<'_>, route: &Route) -> Result<Option<Ticket>, P
         Some(place)
     };
     Ok(Some(Ticket { websocket, frames: rules.frames, idle: rules.idle_timeout, place }))
+}
+
+/// Whether the request is an extended CONNECT: any status from 200 to 299 then tells its client that a tunnel is open. An upgrade over
+/// HTTP/1.1 may be left aside instead, and be answered as a plain request.
+pub(super) fn is_connect(head: &RequestHead) -> bool {
+    head.version == Version::H2 && head.facts.upgrade
 }
 
 /// Origin and subprotocols.

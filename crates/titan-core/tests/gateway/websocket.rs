@@ -91,6 +91,46 @@ fn log_and_metrics_say_what_the_client_was_told() {
     let _ = std::fs::remove_file(file);
 }
 
+/// A client of an extended CONNECT takes 2xx for an open tunnel, and whatever follows for frames.
+#[test]
+fn over_http2_only_an_open_tunnel_is_answered_with_2xx() {
+    let origin = Origin::fixed(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage");
+    let mut config = config(origin.address, json!({}));
+    let template = config["routes"][0].clone();
+    let at = |path: &str, change: &dyn Fn(&mut Value)| {
+        let mut route = template.clone();
+        (route["name"], route["match"]["path"]) = (json!(path), json!(path));
+        change(&mut route);
+        route
+    };
+    config["routes"] = json!([
+        at("/chat", &|_| {}),
+        at("/off", &|route| route["websocket"] = Value::Null),
+        at("/page", &|route| route["action"] = json!({ "type": "fixed", "status": 200, "body": "page" })),
+        at("/gone", &|route| route["action"] = json!({ "type": "fixed", "status": 410, "body": "page" })),
+    ]);
+    let gateway = gateway(config);
+    let over_h2 = |path: &str| {
+        run(async {
+            let client = connect(address(&gateway)).await;
+            ask(&client, get("/_health"), b"", None).await.unwrap();
+            let mut request = Request::builder().method("CONNECT").uri(format!("http://titan.test{path}")).body(()).unwrap();
+            request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+            let mut ready = client.clone().ready().await.unwrap();
+            let (response, _send) = ready.send_request(request, false).unwrap();
+            response.await.unwrap().status().as_u16()
+        })
+    };
+    assert_eq!(["/chat", "/off", "/page", "/gone", "/_health"].map(over_h2), [502, 403, 400, 410, 400]);
+    // Over HTTP/1.1 nothing is mistaken: a server may leave `Upgrade` aside.
+    let over_h1 = |path: &str| {
+        let mut client = Peer::connect(address(&gateway));
+        client.send(&String::from_utf8(opening("")).unwrap().replace("/chat", path).into_bytes()).unwrap();
+        client.response().unwrap().status
+    };
+    assert_eq!(["/chat", "/off", "/page", "/gone", "/_health"].map(over_h1), [200, 200, 200, 410, 200]);
+}
+
 #[test]
 fn a_drain_says_1001_over_http2_too() {
     let origin = listening();
