@@ -79,6 +79,11 @@ export declare class NativeRehearsal {
   start(config: string, backends: string, token: string): Promise<Outcome>
   /** Sends the bytes of one request and gives those of its answer. `from` is JSON `{listener?, address, secure?, certificate?}`. */
   send(from: string, request: Buffer, limitMs: number): Promise<Sent>
+  /**
+   * The same over HTTP/2. `head` is JSON `{method, scheme, authority, path, protocol?, headers: [name, value][]}`; the answer is written as
+   * HTTP/1.1 would write it, its body in chunks.
+   */
+  sendStream(from: string, head: string, body: Buffer, limitMs: number): Promise<Sent>
   /** JSON in and out: which route a request would take, and why. */
   explain(request: string): string
   /** JSON: lifecycle, upstreams and the state of their backends. */

@@ -20,7 +20,7 @@ const SECTIONS = [
   ["Values", ["Variable"]],
 ];
 
-/** The page, by its path; `missing` are items of the main entry point without a description. */
+/** The page, by its path; `missing` are items without a description. */
 export function apiReference() {
   mkdirSync(join(root, ".cache"), { recursive: true });
   const folder = mkdtempSync(join(root, ".cache", "api-"));
@@ -35,9 +35,7 @@ export function apiReference() {
       { stdio: ["ignore", "inherit", "inherit"] },
     );
     const missing = [];
-    const parts = ENTRIES.map((entry) =>
-      entryPoint(entry, extract(entry, out, folder), entry.name === PACKAGE ? missing : []),
-    );
+    const parts = ENTRIES.map((entry) => entryPoint(entry, extract(entry, out, folder), missing));
     const head = `# API
 
 What a program can import, made from the TSDoc of the sources by \`npm run generate\`: change it there. Guides: [library](library.md), [hooks](hooks.md);

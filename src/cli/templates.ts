@@ -80,27 +80,71 @@ export default defineConfig({
     "titan.config.test.yaml": { next: "titan test", text: CASES.replace("CONFIG", "titan.config.ts") },
   },
   embedded: {
+    "gateway.config.mjs": {
+      text: `import { defineConfig } from "@titan-gateway/titan";
+
+/** The gateway before an application that listens on \`port\`. */
+export const config = (port) =>
+  defineConfig({
+    server: { host: "127.0.0.1", port: 8080 },
+    upstreams: [{ name: "app", backends: [{ host: "127.0.0.1", port }] }],
+    routes: [{ path: "/*", upstream: "app" }],
+    middleware: [{ type: "rate_limit", config: { requests_per_second: 100, burst: 200 } }],
+  });
+`,
+    },
     "gateway.mjs": {
       next: "node gateway.mjs",
       text: `import { createServer } from "node:http";
 import { createGateway } from "@titan-gateway/titan";
+import { config } from "./gateway.config.mjs";
 
 // Your program…
 const app = createServer((request, response) => response.end(\`hello from \${request.url}\\n\`));
 await new Promise((resolve) => app.listen(0, "127.0.0.1", resolve));
 
 // …and a gateway before it, in the same process.
-const gateway = createGateway({
-  server: { host: "127.0.0.1", port: 8080 },
-  upstreams: [{ name: "app", backends: [{ host: "127.0.0.1", port: app.address().port }] }],
-  routes: [{ path: "/*", upstream: "app" }],
-});
+const gateway = createGateway(config(app.address().port));
 await gateway.start();
 console.log(\`gateway: \${gateway.address().url}\`);
 
 process.once("SIGTERM", async () => {
   await gateway.close();
   app.close();
+});
+`,
+    },
+    "gateway.test.mjs": {
+      next: "node --test",
+      text: `// The real configuration in the real data plane, without a port: with node:test here, and the same in Vitest.
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { createTestGateway } from "@titan-gateway/titan/testing";
+import { config } from "./gateway.config.mjs";
+
+// What the application answers; nothing is connected to.
+const gateway = await createTestGateway(config(3000), {
+  upstreams: { app: ({ path }) => Response.json({ path }) },
+});
+after(() => gateway.close());
+
+test("every path goes to the application, and its answer comes back", async () => {
+  const result = await gateway.inject("https://example.com/hello?name=titan");
+  assert.equal(result.status, 200);
+  assert.deepEqual(result.json(), { path: "/hello" });
+  assert.equal(result.forwarded.query, "name=titan");
+  assert.equal(result.forwarded.headers.get("x-forwarded-host"), "example.com");
+});
+
+test("who asks too often has to wait", async () => {
+  // Time stands still for limits: the burst is 200.
+  const ask = () => gateway.inject({ url: "/", clientIp: "203.0.113.7" });
+  for (let i = 0; i < 200; i++) await ask();
+  const result = await ask();
+  assert.equal(result.status, 429);
+  assert.equal(result.stage, "rate_limit");
+  await gateway.advance("1s");
+  assert.equal((await ask()).status, 200);
 });
 `,
     },

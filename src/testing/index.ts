@@ -1,5 +1,6 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** `@titan-gateway/titan/testing`: a real configuration under test. No listener is bound, no backend reached. */
+import { randomBytes } from "node:crypto";
 import { formatIssues, loadConfig, resolveConfig } from "../config/index.ts";
 import type { ConfigInput } from "../config/schema/root.ts";
 import { suggest } from "../config/suggest.ts";
@@ -12,12 +13,13 @@ import type { ExplainRequest, Explanation, Status } from "../gateway/types.ts";
 import { type HookLogLine, HookThread } from "../hooks/dispatch.ts";
 import { loadNative, type Native, type NativeRehearsal } from "../native.ts";
 import { watched } from "./hook-calls.ts";
-import { decode, encode, textOf, usage } from "./message.ts";
+import { decode, encode, type Incoming, streamHead, textOf, usage } from "./message.ts";
 import { Prepared } from "./prepare.ts";
-import { Stage } from "./stage.ts";
+import { Stage, withTrailers } from "./stage.ts";
 import type { HookCall, InjectRequest, InjectResult, PolicyVerdict, TestGatewayOptions } from "./types.ts";
 
 export type * from "./types.ts";
+export { withTrailers };
 
 /** Times above this are taken in several steps. */
 const MAX_STEP = 2 ** 31;
@@ -166,8 +168,10 @@ export class TestGateway implements AsyncDisposable {
     // A load balancer before Titan may speak TLS where no listener does.
     const at = listener ?? listeners[0];
     const secure = parts.scheme === undefined ? (at?.secure ?? false) : parts.scheme === "https";
+    if (request.http2 && at && !at.http2)
+      throw usage(`The listener "${at.name}" speaks no HTTP/2 (\`alpn_protocols\` with TLS, \`h2c\` without).`);
     const method = request.method ?? "GET";
-    const headers: Record<string, string | readonly string[]> = { ...request.headers };
+    const headers: Record<string, string | readonly string[]> = { ...request.headers, ...handshake(request) };
     const hostName = Object.keys(headers).find((name) => name.toLowerCase() === "host");
     const host = String((hostName && headers[hostName]) ?? parts.host ?? "localhost");
     let body = typeof request.body === "string" ? Buffer.from(request.body) : request.body;
@@ -200,20 +204,30 @@ export class TestGateway implements AsyncDisposable {
     };
     this.#stage.empty();
     this.#calls = [];
-    const bytes = encode({ method, target: parts.target, host, headers, body });
-    const sent = await this.#native.send(JSON.stringify(from), bytes, request.timeout ?? 10_000);
+    const outgoing = { method, target: parts.target, host, headers, body };
+    const tunnel = request.websocket !== undefined && request.websocket !== false;
+    const limit = request.timeout ?? 10_000;
+    const sent = await (request.http2
+      ? this.#native.sendStream(
+          JSON.stringify(from),
+          JSON.stringify(streamHead(outgoing, secure, tunnel)),
+          Buffer.from(body ?? ""),
+          limit,
+        )
+      : this.#native.send(JSON.stringify(from), encode(outgoing), limit));
     // What `onLog` is to be told waits by now.
     this.#wake();
     if (this.#stage.failure) throw this.#stage.failure.error;
     if (sent.failure !== undefined || !sent.answer) {
       throw new TitanError("TITAN_TIMEOUT", `${method} ${request.url}: ${sent.failure ?? "no answer came"}.`);
     }
-    const answer = decode(sent.answer, method);
+    const answer = decode(sent.answer, tunnel && request.http2 ? "CONNECT" : method, request.http2);
     const seen = sent.observation === undefined ? undefined : (JSON.parse(sent.observation) as Observation);
-    return this.#result(answer, seen, explanation);
+    const upgraded = answer.status === 101 || (tunnel && request.http2 === true && answer.status === 200);
+    return { ...this.#result(answer, seen, explanation), upgraded };
   }
 
-  #result(answer: ReturnType<typeof decode>, seen: Observation | undefined, explanation: Explanation): InjectResult {
+  #result(answer: Incoming, seen: Observation | undefined, explanation: Explanation): Omit<InjectResult, "upgraded"> {
     const attempts = this.#stage.attempts;
     const calls = this.#calls;
     const policies = explanation.policies.map(({ name, type }, place): PolicyVerdict => {
@@ -234,6 +248,8 @@ export class TestGateway implements AsyncDisposable {
       body,
       bytes: answer.body,
       json: () => JSON.parse(body),
+      trailers: answer.trailers,
+      grpcStatus: grpcStatusOf(answer),
       route: seen?.route ?? undefined,
       params: Object.fromEntries(explanation.route?.params ?? []),
       upstream: seen?.upstream ?? undefined,
@@ -249,6 +265,29 @@ export class TestGateway implements AsyncDisposable {
       explanation,
     };
   }
+}
+
+/** Fields that ask for a WebSocket, where one is asked for. */
+function handshake({ websocket, http2, method, headers = {}, body, json }: InjectRequest): Record<string, string> {
+  if (websocket === undefined || websocket === false) return {};
+  if ((method ?? "GET") !== "GET" || body !== undefined || json !== undefined)
+    throw usage("A WebSocket is asked for with GET, and without a body.");
+  const given = new Set(Object.keys(headers).map((name) => name.toLowerCase()));
+  const fields = {
+    "sec-websocket-version": "13",
+    ...(!http2 && {
+      connection: "Upgrade",
+      upgrade: "websocket",
+      "sec-websocket-key": randomBytes(16).toString("base64"),
+    }),
+    ...(websocket !== true && { "sec-websocket-protocol": websocket.join(", ") }),
+  };
+  return Object.fromEntries(Object.entries(fields).filter(([name]) => !given.has(name)));
+}
+
+function grpcStatusOf({ headers, trailers }: Incoming): number | undefined {
+  const text = trailers.get("grpc-status") ?? headers.get("grpc-status");
+  return text === null ? undefined : Number(text);
 }
 
 /**

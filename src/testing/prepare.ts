@@ -9,6 +9,8 @@ import type { InjectRequest } from "./types.ts";
 export interface TestListener {
   name: string;
   secure: boolean;
+  /** Clients may speak HTTP/2 to it. */
+  http2: boolean;
 }
 
 /** A native JWT method, as far as it matters here. */
@@ -33,7 +35,7 @@ type Policy =
 
 interface Native {
   workers: number;
-  listeners: { name: string; tls?: object }[];
+  listeners: { name: string; tls?: object; http2: boolean }[];
   upstreams: { name: string; protocol?: string; tls?: { sni?: string; verify?: boolean }; health_check?: object }[];
   policies: Policy[];
   access_log?: object;
@@ -58,7 +60,7 @@ export class Prepared {
     native.workers = 1;
     delete native.access_log;
     // Certificates are for sockets: a client's session is said, not made.
-    this.listeners = native.listeners.map(({ name, tls }) => ({ name, secure: tls !== undefined }));
+    this.listeners = native.listeners.map(({ name, tls, http2 }) => ({ name, secure: tls !== undefined, http2 }));
     for (const listener of native.listeners) delete listener.tls;
     for (const upstream of native.upstreams) {
       delete upstream.health_check;

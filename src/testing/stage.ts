@@ -43,7 +43,10 @@ export class Stage {
   readonly #sessions = new WeakMap<object, Socket>();
   readonly #server: Server;
   readonly #http = createHttp((request, reply) => void this.#play(request, reply));
-  readonly #http2 = createHttp2((request, reply) => void this.#play(request, reply));
+  readonly #http2 = createHttp2(
+    { settings: { enableConnectProtocol: true } },
+    (request, reply) => void this.#play(request, reply),
+  );
 
   private constructor(cast: Cast) {
     this.#cast = cast;
@@ -52,6 +55,7 @@ export class Stage {
     this.#http.keepAliveTimeout = 0;
     this.#http.requestTimeout = 0;
     this.#http.on("upgrade", (request, socket) => void this.#upgrade(request, socket));
+    this.#http2.on("connect", (request, reply) => void this.#play(request, reply));
   }
 
   /** Begins to play. */
@@ -135,10 +139,11 @@ export class Stage {
   async #play(request: Request, reply: Reply): Promise<void> {
     try {
       // What an HTTP/2 request calls its socket is a proxy of it.
-      const socket = "stream" in request ? this.#sessions.get(request.stream.session as object) : request.socket;
+      const stream = "stream" in request ? request.stream : undefined;
+      const socket = stream ? this.#sessions.get(stream.session as object) : request.socket;
       const answer = await this.#answer(request, socket);
       if (answer.type === "error") {
-        request.socket.destroy();
+        (socket ?? request.socket).destroy();
         return;
       }
       const body = Buffer.from(await answer.arrayBuffer());
@@ -146,8 +151,21 @@ export class Stage {
       for (const [name, value] of answer.headers) if (name !== "set-cookie") reply.setHeader(name, value);
       const cookies = answer.headers.getSetCookie();
       if (cookies.length > 0) reply.setHeader("set-cookie", cookies);
+      if (request.method === "CONNECT" && answer.status === 200) {
+        // A tunnel stays open; nothing is said in it.
+        (reply as Http2ServerResponse).writeHead(200);
+        (reply as Http2ServerResponse).stream.resume();
+        return;
+      }
       const bodiless = request.method === "HEAD" || answer.status === 204 || answer.status === 304;
-      if (!bodiless) reply.setHeader("content-length", body.length);
+      const trailers = bodiless ? undefined : trailersOf(answer);
+      if (trailers) {
+        // HTTP/1.1 passes on only those that are announced, behind a body in chunks.
+        if (!stream) reply.setHeader("trailer", [...new Set(trailers.map(([name]) => name))].join(", "));
+        reply.writeHead(reply.statusCode);
+        if (stream) for (const [name, value] of trailers) (reply as Http2ServerResponse).addTrailers({ [name]: value });
+        else (reply as ServerResponse).addTrailers(trailers);
+      } else if (!bodiless) reply.setHeader("content-length", body.length);
       if (bodiless) reply.end();
       else reply.end(body);
     } catch (error) {
@@ -211,6 +229,22 @@ export class Stage {
   }
 }
 
+const trailers = new WeakMap<object, [name: string, value: string][]>();
+
+/**
+ * An answer of a fake that ends with trailers, as those of gRPC do: `withTrailers(new Response(message, { headers }), { "grpc-status": "0" })`.
+ * It is the same object.
+ */
+export function withTrailers(response: Response, fields: Readonly<Record<string, string>>): Response {
+  const list = Object.entries(fields).map(([name, value]): [string, string] => [name.toLowerCase(), String(value)]);
+  trailers.set(response, [...(trailers.get(response) ?? []), ...list]);
+  return response;
+}
+
+function trailersOf(response: Response): [name: string, value: string][] | undefined {
+  return trailers.get(response);
+}
+
 async function answerOf(fake: FakeUpstream, forwarded: Forwarded, who: string): Promise<Response> {
   const answer: unknown = await fake(forwarded);
   if (isResponse(answer)) return answer;
@@ -232,7 +266,8 @@ async function read(request: Request, target: string, part: Part): Promise<Forwa
     if (name === ":authority") headers.append("host", raw[i + 1] as string);
     else if (!name.startsWith(":")) headers.append(name, raw[i + 1] as string);
   }
-  const body = "upgrade" in request && request.upgrade === true ? Buffer.alloc(0) : await buffer(request);
+  const tunnel = request.method === "CONNECT" || ("upgrade" in request && request.upgrade === true);
+  const body = tunnel ? Buffer.alloc(0) : await buffer(request);
   const mark = target.indexOf("?");
   const text = () => body.toString("utf8");
   return {

@@ -1,6 +1,7 @@
 /** `titan test` as a user runs it. */
-import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { afterAll, expect, it, vi } from "vitest";
@@ -237,6 +238,69 @@ it.each(["minimal", "typescript"])("what `titan init %s` writes passes", (templa
   expect([done.status, done.stderr]).toEqual([0, expect.stringMatching(/titan(\.config)?\.test\.yaml {2}titan test/)]);
   const { code, out } = titan(where);
   expect([code, out]).toEqual([0, expect.stringMatching(/\d passed, 0 failed/)]);
+});
+
+it("what `titan init embedded` writes passes, with Node's own test runner, and runs", async () => {
+  const where = join(top, "embedded");
+  const done = spawnSync(process.execPath, [MAIN, "init", "embedded", "--directory", where], { encoding: "utf8" });
+  expect([done.status, done.stderr]).toEqual([0, expect.stringMatching(/gateway\.test\.mjs {2}node --test/)]);
+  mkdirSync(join(where, "node_modules/@titan-gateway"), { recursive: true });
+  symlinkSync(ROOT, join(where, "node_modules/@titan-gateway/titan"), "dir");
+  const tests = spawnSync(process.execPath, ["--test", "--test-reporter", "tap"], { cwd: where, encoding: "utf8" });
+  expect(tests.status, tests.stdout + tests.stderr).toBe(0);
+  expect(tests.stdout).toMatch(/^# pass 2$/m);
+  // The port of the template may be somebody's here.
+  const config = readFileSync(join(where, "gateway.config.mjs"), "utf8");
+  writeFileSync(join(where, "gateway.config.mjs"), config.replace("port: 8080", "port: 0"));
+  const program = spawn(process.execPath, ["gateway.mjs"], { cwd: where, stdio: ["ignore", "pipe", "inherit"] });
+  try {
+    const [said] = (await once(program.stdout, "data")) as [Buffer];
+    const url = /http:\S+/.exec(String(said))?.[0];
+    expect(await (await fetch(`${url}/there`)).text()).toBe("hello from /there\n");
+    program.kill("SIGTERM");
+    expect(await once(program, "exit")).toEqual([0, null]);
+  } finally {
+    program.kill("SIGKILL");
+  }
+});
+
+it("plays gRPC over HTTP/2, trailers and upgrades", () => {
+  const where = folder({
+    "titan.yaml": `
+upstreams:
+  - { name: calls, protocol: h2c, backends: ["10.0.0.1:80"] }
+  - { name: ws, backends: ["10.0.0.2:80"] }
+routes:
+  - { path: "/shop.Orders/*", upstream: calls }
+  - { path: /chat, upstream: ws, websocket: { allowed_origins: ["https://a.test"] } }
+`,
+    "titan.test.yaml": `
+upstreams:
+  calls: { headers: { content-type: application/grpc }, trailers: { grpc-status: "5", grpc-message: none } }
+  ws: 200
+cases:
+  - name: call
+    request: &call { method: POST, url: /shop.Orders/Get, http2: true, headers: { content-type: application/grpc, te: trailers } }
+    expect: { status: 200, grpc_status: 5, trailers: { grpc-message: none, other: null }, upgraded: false }
+  - name: unknown call
+    request: { <<: *call, url: /shop.Users/Get }
+    expect: { status: 200, grpc_status: 12, stage: no_route }
+  - name: wrong
+    request: *call
+    expect: { grpc_status: 0, trailers: { grpc-message: { contains: x } }, upgraded: true }
+  - name: chat
+    steps:
+      - { request: { url: /chat, websocket: true, headers: { origin: "https://a.test" } }, expect: { status: 101, upgraded: true } }
+      - { request: { url: /chat, http2: true, websocket: [a], headers: { origin: "https://a.test" } }, expect: { status: 200, upgraded: true } }
+      - { request: { url: /chat, websocket: true }, expect: { status: 403, upgraded: false } }
+`,
+  });
+  const { code, out } = titan(where);
+  expect(code, out).toBe(1);
+  expect(out).toContain("\n3 passed, 1 failed");
+  expect(out).toMatch(/grpc_status .*\n +expected {2}0\n +received {2}5\n/);
+  expect(out).toMatch(/trailers\.grpc-message /);
+  expect(out).toMatch(/upgraded .*\n +expected {2}a tunnel is opened\n +received {2}none was\n/);
 });
 
 it("explains itself", () => {

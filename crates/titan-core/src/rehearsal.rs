@@ -2,15 +2,19 @@
 //! socket pairs from whoever the test says, every connection to a backend goes to one place that plays all of them, and what was decided
 //! about a request is kept. Everything in between is the code that serves: a rehearsal that took another way would prove nothing.
 
+mod stream;
+
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use serde::Serialize;
 use tokio::io::AsyncWriteExt;
 
+pub use self::stream::Stream;
 use crate::gateway::Gateway;
 use crate::http::client::{ClientInfo, TlsInfo};
 use crate::rt::clock::{self, Held};
@@ -20,8 +24,10 @@ use crate::upstream::{Endpoint, Resolved, Upstream};
 const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 /// A request is written beside the reading of its answer where it is larger than what a socket buffer surely takes.
 const WRITTEN_AT_ONCE: usize = 16 << 10;
-/// How long what was decided about an upgrade is waited for once its answer is there.
+/// How long what was decided about an upgrade or a stream is waited for once its answer is there.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The same where the answer may be to a head that was never understood, about which nothing is decided.
+const LESS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What stands in for the world around a gateway.
 pub struct Rehearsal {
@@ -75,7 +81,7 @@ pub struct Arrival {
 /// An answer as it stood on the wire, and what was decided.
 #[derive(Debug)]
 pub struct Rehearsed {
-    /// Bytes of the answer (of an upgrade: those of its head).
+    /// Bytes of the answer (of an upgrade: those of its head). One over HTTP/2 is written as HTTP/1.1 would write it, its body in chunks.
     pub answer: Vec<u8>,
     /// Absent where the head could not be read.
     pub observation: Option<Observation>,
@@ -103,6 +109,14 @@ impl Rehearsal {
         let line = format!("TITAN-REHEARSAL {} {upstream} {}\n", self.token, endpoint.backend);
         stream.write_all(line.as_bytes()).await?;
         Ok(stream)
+    }
+
+    /// Waits until something was decided.
+    fn wait(&self, patience: Duration) {
+        let mut seen = self.seen.lock();
+        if seen.is_none() {
+            self.closed.wait_for(&mut seen, patience);
+        }
     }
 
     /// Keeps what was decided.
@@ -134,23 +148,39 @@ impl Gateway {
 
     /// Sends the bytes of one request, which must say `connection: close`, and waits for the end of the answer. Blocks for `limit` at most.
     pub fn rehearse(&self, arrival: Arrival, request: Vec<u8>, limit: Duration) -> Result<Rehearsed, String> {
+        self.on_stage(arrival, |rehearsal, near| {
+            let failed = |error: io::Error| match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => format!("no whole answer came within {limit:?}"),
+                _ => format!("the connection failed: {error}"),
+            };
+            let answer = converse(near, request, limit).map_err(failed)?;
+            if is_upgrade(&answer) {
+                // The head of an upgrade is sent before the request is written down.
+                rehearsal.wait(PATIENCE);
+            }
+            Ok(answer)
+        })
+    }
+
+    /// Sends a request over HTTP/2 and waits for the end of the answer, or for the head of a tunnel that is open. Blocks for `limit` at most.
+    pub fn rehearse_stream(&self, arrival: Arrival, head: &Stream, body: Bytes, limit: Duration) -> Result<Rehearsed, String> {
+        self.on_stage(arrival, |rehearsal, near| {
+            // A stream's last byte is sent before the request is written down.
+            let noted = |status| rehearsal.wait(if matches!(status, 400 | 431) { LESS_PATIENCE } else { PATIENCE });
+            stream::converse(near, head, body, limit, noted)
+        })
+    }
+
+    /// Lets a client talk over a connection of its own, and gives what it heard and what was decided.
+    fn on_stage(&self, arrival: Arrival, talk: impl FnOnce(&Rehearsal, TcpStream) -> Result<Vec<u8>, String>) -> Result<Rehearsed, String> {
         let rehearsal = self.rehearsal().ok_or("the gateway serves: it was not started for a rehearsal")?;
         let _turn = rehearsal.turn.lock();
         *rehearsal.seen.lock() = None;
-        let failed = |error: io::Error| match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => format!("no whole answer came within {limit:?}"),
-            _ => format!("the connection failed: {error}"),
-        };
-        let (near, far) = pair().map_err(failed)?;
+        let (near, far) = pair().map_err(|error| format!("the connection failed: {error}"))?;
         let client = ClientInfo::new(arrival.peer, arrival.peer, arrival.tls.map(Arc::new));
         self.arrive(Arrived { listener: arrival.listener, stream: far, client });
-        let answer = converse(near, request, limit).map_err(failed)?;
-        let mut seen = rehearsal.seen.lock();
-        if is_upgrade(&answer) && seen.is_none() {
-            // The head of an upgrade is sent before the request is written down.
-            rehearsal.closed.wait_for(&mut seen, PATIENCE);
-        }
-        Ok(Rehearsed { answer, observation: seen.take() })
+        let answer = talk(rehearsal, near)?;
+        Ok(Rehearsed { answer, observation: rehearsal.seen.lock().take() })
     }
 }
 

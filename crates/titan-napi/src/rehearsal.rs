@@ -10,7 +10,7 @@ use napi_derive::napi;
 use serde::Deserialize;
 use titan_core::gateway::{Gateway, Host};
 use titan_core::http::client::{ClientCertificate, TlsInfo};
-use titan_core::rehearsal::{Arrival, Rehearsal};
+use titan_core::rehearsal::{Arrival, Rehearsal, Rehearsed, Stream};
 
 use crate::config::parse;
 use crate::outcome::Outcome;
@@ -57,14 +57,14 @@ struct Certificate {
 }
 
 impl From {
-    fn arrival(self) -> Arrival {
+    fn arrival(self, alpn: Option<&[u8]>) -> Arrival {
         let certificate = self.certificate.map(|c| ClientCertificate {
             subject: c.subject,
             common_name: c.common_name,
             sans: c.sans,
             fingerprint: c.fingerprint,
         });
-        let tls = self.secure.map(|sni| TlsInfo { sni: Some(sni), alpn: None, version: "TLSv1.3", certificate });
+        let tls = self.secure.map(|sni| TlsInfo { sni: Some(sni), alpn: alpn.map(Into::into), version: "TLSv1.3", certificate });
         // Any port will do: it is seen in logs only.
         Arrival { listener: self.listener, peer: SocketAddr::new(self.address, 49_152), tls }
     }
@@ -108,20 +108,19 @@ impl NativeRehearsal {
         let gateway = self.running()?;
         let from: From = serde_json::from_str(&from).map_err(|error| Error::new(Status::InvalidArg, error.to_string()))?;
         let request = request.to_vec();
-        let failed = |failure: String| Sent { failure: Some(failure), answer: None, observation: None };
-        promise::spawn_with(
-            env,
-            "titan-rehearse",
-            move || match gateway.rehearse(from.arrival(), request, Duration::from_millis(limit_ms.into())) {
-                Ok(done) => Sent {
-                    failure: None,
-                    answer: Some(done.answer.into()),
-                    observation: done.observation.and_then(|seen| serde_json::to_string(&seen).ok()),
-                },
-                Err(failure) => failed(failure),
-            },
-            move |panic| failed(panic.message.unwrap_or_default()),
-        )
+        sent(env, move || gateway.rehearse(from.arrival(None), request, Duration::from_millis(limit_ms.into())))
+    }
+
+    /// The same over HTTP/2. `head` is JSON `{method, scheme, authority, path, protocol?, headers: [name, value][]}`; the answer is written as
+    /// HTTP/1.1 would write it, its body in chunks.
+    #[napi(ts_return_type = "Promise<Sent>")]
+    pub fn send_stream<'env>(&self, env: &'env Env, from: String, head: String, body: Buffer, limit_ms: u32) -> Result<Object<'env>> {
+        let gateway = self.running()?;
+        let wrong = |error: serde_json::Error| Error::new(Status::InvalidArg, error.to_string());
+        let from: From = serde_json::from_str(&from).map_err(wrong)?;
+        let head: Stream = serde_json::from_str(&head).map_err(wrong)?;
+        let body = body.to_vec().into();
+        sent(env, move || gateway.rehearse_stream(from.arrival(Some(b"h2")), &head, body, Duration::from_millis(limit_ms.into())))
     }
 
     /// JSON in and out: which route a request would take, and why.
@@ -164,4 +163,22 @@ impl NativeRehearsal {
         let gateway = self.gateway.lock().unwrap_or_else(PoisonError::into_inner).clone();
         gateway.ok_or_else(|| Error::new(Status::GenericFailure, "the gateway is not running"))
     }
+}
+
+/// The promise of an answer.
+fn sent<'env>(env: &'env Env, rehearse: impl FnOnce() -> std::result::Result<Rehearsed, String> + Send + 'static) -> Result<Object<'env>> {
+    let failed = |failure: String| Sent { failure: Some(failure), answer: None, observation: None };
+    promise::spawn_with(
+        env,
+        "titan-rehearse",
+        move || match rehearse() {
+            Ok(done) => Sent {
+                failure: None,
+                answer: Some(done.answer.into()),
+                observation: done.observation.and_then(|seen| serde_json::to_string(&seen).ok()),
+            },
+            Err(failure) => failed(failure),
+        },
+        move |panic| failed(panic.message.unwrap_or_default()),
+    )
 }

@@ -40,6 +40,16 @@ export function differences(expect: Expectation, result: InjectResult): Differen
   text("subject", expect.subject, result.subject);
   for (const [name, wanted] of Object.entries(expect.params ?? {}))
     compareText(["params", name], wanted, result.params[name], tell);
+  for (const [name, wanted] of Object.entries(expect.trailers ?? {}))
+    compareText(["trailers", name], wanted, headerOf(result.trailers, name), tell);
+  if (expect.grpc_status !== undefined && expect.grpc_status !== result.grpcStatus)
+    tell(["grpc_status"], String(expect.grpc_status), String(result.grpcStatus ?? "none"));
+  if (expect.upgraded !== undefined && expect.upgraded !== result.upgraded)
+    tell(
+      ["upgraded"],
+      expect.upgraded ? "a tunnel is opened" : "no tunnel is opened",
+      result.upgraded ? "one was" : "none was",
+    );
   if (expect.tries !== undefined && expect.tries !== result.attempts.length)
     tell(["tries"], String(expect.tries), String(result.attempts.length));
   for (const [name, wanted] of Object.entries(expect.policies ?? {})) {

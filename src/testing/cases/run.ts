@@ -5,7 +5,7 @@ import { formatPath, type Issue, type Path } from "../../config/issue.ts";
 import { suggest } from "../../config/suggest.ts";
 import type { Loaded } from "../../config/types.ts";
 import { messageOf, TitanError } from "../../errors.ts";
-import { createTestGateway, type TestGateway } from "../index.ts";
+import { createTestGateway, type TestGateway, withTrailers } from "../index.ts";
 import type { FakeUpstream, InjectRequest, InjectResult } from "../types.ts";
 import { differences } from "./compare.ts";
 import { configOf, type ReadFile, readTestFile } from "./read.ts";
@@ -209,7 +209,8 @@ function responseOf(answer: FakeAnswer): Response {
   }
   const body = answer.json === undefined ? answer.body : JSON.stringify(answer.json);
   const bodiless = [204, 205, 304].includes(answer.status);
-  return new Response(bodiless ? null : (body ?? null), { status: answer.status, headers });
+  const response = new Response(bodiless ? null : (body ?? null), { status: answer.status, headers });
+  return Object.keys(answer.trailers).length > 0 ? withTrailers(response, answer.trailers) : response;
 }
 
 /** Names of upstreams and services that the configuration does not have. */

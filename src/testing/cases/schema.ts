@@ -60,6 +60,7 @@ const fakeFields = {
   headers: headers().default({}),
   body: string({ max: 10_000_000 }).optional().doc("The body as text."),
   json: json().optional().doc("The body as JSON, with its `content-type`."),
+  trailers: map(string()).default({}).doc("Fields behind the body, such as `grpc-status`."),
   delay: duration("ms", { min: 0, max: 60_000 }).default(0).doc("How long the answer takes, in real time."),
   reset: boolean().default(false).doc("Break the connection instead of answering."),
 };
@@ -103,6 +104,13 @@ const requestFields = {
     .optional()
     .doc("A client certificate that the listener has verified; the URL is `https`."),
   listener: string().optional().doc("Name of the listener. Default: the first of the URL's scheme."),
+  http2: boolean().default(false).doc("Sends it over HTTP/2, as gRPC asks for."),
+  websocket: either("true or false, or a list of subprotocols", {
+    boolean: boolean(),
+    list: list(string(), { min: 1 }),
+  })
+    .default(false)
+    .doc("Asks for a WebSocket; a list offers subprotocols. Frames are not played."),
 };
 
 /** A verdict of a policy. */
@@ -123,6 +131,9 @@ const expectFields = {
   headers: map(matcher()).optional().doc("Headers of the answer; `null`: not there."),
   body: matcher().optional().doc("The answer's body as text."),
   json: json().optional().doc("What the answer's JSON holds: objects may hold more, lists are whole."),
+  trailers: map(matcher()).optional().doc("Fields behind the answer's body; `null`: not there."),
+  grpc_status: integer({ min: 0, max: 1_000 }).optional().doc("`grpc-status`, from the trailers or the headers."),
+  upgraded: boolean().optional().doc("Whether a WebSocket (or another tunnel) was opened."),
   route: matcher().optional().doc("Name of the route; `null`: none."),
   params: map(matcher()).optional().doc("Path parameters."),
   upstream: matcher().optional().doc("Name of the upstream; `null`: none."),
