@@ -1,11 +1,17 @@
 // Memory an idle connection keeps, resident memory when idle, and time from start to the first answer.
+import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { startGateway } from "./gateways.mjs";
 import { CORES, firstJson, residentBytes, start, stop } from "./processes.mjs";
 import { summary } from "./statistics.mjs";
 
-/** Bytes of resident memory for each idle connection that has been used once: for one request, or (`tunnel`) upgraded and for one message. */
-async function idleBytes(name, context, load, connections, { tls = false, tunnel = false } = {}) {
+const STREAMS = path.join(import.meta.dirname, "streams.mjs");
+
+/**
+ * Bytes of resident memory for each idle connection that has been used once: for one request, or (`tunnel`) upgraded and for one message. With
+ * `h2` each is a stream, a hundred to a connection.
+ */
+async function idleBytes(name, context, load, connections, { tls = false, tunnel = false, h2 = false } = {}) {
   const gateway = await startGateway(name, context);
   try {
     const port = tls ? gateway.ports.https : gateway.ports.http;
@@ -13,7 +19,10 @@ async function idleBytes(name, context, load, connections, { tls = false, tunnel
       const argv = [load, "idle", "--target", `127.0.0.1:${port}`, "--connections", String(count)];
       argv.push(...(tunnel ? ["--path", "/ws", "--websocket", "64"] : ["--path", "/109"]));
       if (tls) argv.push("--tls", "bench.test");
-      const holder = start(CORES.load, argv);
+      const holder = start(
+        CORES.load,
+        h2 ? [process.execPath, STREAMS, String(gateway.ports.h2c), String(count)] : argv,
+      );
       return { holder, state: await firstJson(holder) };
     };
     // Once before measuring, so that what is allocated on first use is not charged to the connections.
@@ -64,14 +73,29 @@ export async function memory(names, context, load, { connections, rounds, say })
   return result;
 }
 
-/** Idle WebSocket tunnels: what the gateway keeps for both of a tunnel's connections. */
-export async function tunnels(names, context, load, { connections, say }) {
+/**
+ * Idle WebSocket tunnels: what the gateway keeps for both of a tunnel's connections. Over HTTP/2 only Titan: nginx does not take WebSockets there,
+ * and HAProxy asks for a handshake that the origin does not compute.
+ */
+export async function tunnels(names, context, load, { connections, rounds, say }) {
   const result = {};
   for (const name of names) {
-    const plain = await idleBytes(name, context, load, connections, { tunnel: true });
-    const tls = await idleBytes(name, context, load, connections, { tunnel: true, tls: true });
-    result[name] = { idle_plain_bytes: plain, idle_tls_bytes: tls, connections };
-    say(`${name.padEnd(10)} idle tunnel ${(plain / 1024).toFixed(2)} KiB plain, ${(tls / 1024).toFixed(2)} KiB TLS`);
+    // Titan's process has a garbage collector whose heap breathes: the median of some rounds, each with a gateway of its own.
+    const measure = async (kind) => {
+      const all = [];
+      for (let round = 0; round < rounds; round++) {
+        all.push(await idleBytes(name, context, load, connections, { tunnel: true, ...kind }));
+      }
+      return summary(all);
+    };
+    const plain = await measure({});
+    const tls = await measure({ tls: true });
+    const h2 = name.startsWith("titan") ? await measure({ h2: true }) : undefined;
+    result[name] = { idle_plain_bytes: plain, idle_tls_bytes: tls, idle_h2_bytes: h2, connections };
+    const kib = ({ median, min, max }, kind) =>
+      `${(median / 1024).toFixed(2)} KiB ${kind} (${(min / 1024).toFixed(2)}–${(max / 1024).toFixed(2)})`;
+    const parts = [kib(plain, "plain"), kib(tls, "TLS"), ...(h2 ? [kib(h2, "HTTP/2")] : [])];
+    say(`${name.padEnd(10)} idle tunnel ${parts.join(", ")}`);
   }
   return result;
 }

@@ -37,7 +37,8 @@ const HELP = `usage: npm run bench -- [options]
   --seconds S     measured time of one sample (1.5), after --warmup S (0.4)
   --rate N        requests a second of the fixed-rate cases (8000)
   --requests N    requests of one sample by h2load (60000)
-  --only TEXT     cases whose name contains TEXT, or of that group: ${[...new Set(CASES.flatMap((one) => one.groups))].join(", ")}
+  --only TEXT     cases whose name contains TEXT, or of that group: ${[...new Set(CASES.flatMap((one) => one.groups))].join(", ")};
+                or tunnels: the memory of idle WebSocket tunnels alone (with --memory 4000)
   --gateways A,B  only these: ${Object.keys(VARIANTS).join(", ")}
   --titan FORM    cli (node dist/cli/main.js) or native (the data plane without Node); default: cli when it is built
   --memory N      idle connections of the memory figures (2000); 0 leaves them out
@@ -52,7 +53,9 @@ async function main() {
   const chosen = CASES.filter(
     ({ name, groups }) => !options.only || name.includes(options.only) || groups.includes(options.only),
   );
-  if (chosen.length === 0) throw new Error(`--only ${options.only}: no such case`);
+  // The memory of idle tunnels belongs to the cases of WebSocket, and can be had alone.
+  const idle = [undefined, "ws", "tunnels"].includes(options.only);
+  if (chosen.length === 0 && !idle) throw new Error(`--only ${options.only}: no such case`);
   for (const tool of ["nginx", "haproxy", "taskset", "openssl"]) needs(tool);
   if (chosen.some(({ driver }) => driver === "h2load")) needs("h2load");
   const dir = mkdtempSync(path.join(os.tmpdir(), "titan-bench-"));
@@ -85,9 +88,9 @@ async function main() {
       const names = ["titan", "nginx", "haproxy"].filter(allowed);
       result.memory = await memory(names, context, load, { connections, rounds: 5, say });
     }
-    if (connections > 0 && [undefined, "ws"].includes(options.only)) {
+    if (connections > 0 && idle) {
       const names = ["titan-ws", "nginx-ws", "haproxy"].filter(allowed);
-      result.tunnels = await tunnels(names, context, load, { connections, say });
+      result.tunnels = await tunnels(names, context, load, { connections, rounds: 3, say });
     }
     mkdirSync(path.join(ROOT, "bench/results"), { recursive: true });
     const file = path.join(ROOT, "bench/results", `${result.when.replaceAll(":", "-")}.json`);

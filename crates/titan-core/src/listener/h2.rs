@@ -184,7 +184,10 @@ async fn exchange(local: Rc<Local>, mut stream: Stream, parts: http::request::Pa
         After::Reset => stream.reset(Reason::INTERNAL_ERROR),
         After::Tunnel(tunnel) => {
             if let Some(io) = stream.tunnel() {
-                proxy::run_tunnel(&local, io, Vec::new(), stream.timer(), tunnel).await;
+                // A task of its own: a tunnel that rests does not hold the room that an exchange needs.
+                tokio::task::spawn_local(async move {
+                    proxy::run_tunnel(&local, io, Vec::new(), stream.timer(), tunnel).await;
+                });
             }
         }
     }
