@@ -103,9 +103,11 @@ export function describe(answer: Explanation, request: ExplainRequest): string {
     return lines.join("\n");
   }
   if (answer.path !== request.target.split("?", 1)[0]) add("matched as", answer.path);
-  if (answer.preflight) add("preflight", "matched on the method that it asks about; answered by Titan");
-  if (answer.outcome === "no_route") lines.push(`${out.red("404")} no route matches`);
-  if (answer.outcome === "method_not_allowed") lines.push(`${out.red("405")} Allow: ${answer.allow}`);
+  if (answer.preflight) add("preflight", "answered by Titan's CORS policy");
+  if (answer.outcome === "builtin") lines.push(`${out.green("built in")} ${answer.builtin}: Titan answers by itself`);
+  if (answer.outcome === "no_route" && !answer.preflight) lines.push(`${out.red("404")} no route matches`);
+  if (answer.outcome === "method_not_allowed" && !answer.preflight)
+    lines.push(`${out.red("405")} Allow: ${answer.allow}`);
   if (answer.route) {
     const { name, pattern, params, action } = answer.route;
     lines.push(`${out.green("route")} ${out.bold(name)} (${pattern})`);

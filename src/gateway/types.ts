@@ -148,8 +148,10 @@ export interface ExplainRequest {
 
 /** Which route a request takes, and why. */
 export interface Explanation {
-  /** `refused` is 400, `method_not_allowed` 405, `no_route` 404. */
-  outcome: "route" | "refused" | "method_not_allowed" | "no_route";
+  /** `builtin` is answered by Titan itself, `refused` is 400, `method_not_allowed` 405, `no_route` 404. */
+  outcome: "route" | "builtin" | "refused" | "method_not_allowed" | "no_route";
+  /** Which of Titan's own endpoints has the path, such as `health`. */
+  builtin?: string;
   /** Why the request is refused. */
   message?: string;
   /** Value of `Allow`, where only the method is wrong. */
@@ -158,7 +160,7 @@ export interface Explanation {
   host: string;
   /** The normalised path that is matched. */
   path: string;
-  /** A CORS preflight, matched on the method that it asks about. */
+  /** A CORS preflight that a policy answers; matched on the method that it asks about where that one's route answers it. */
   preflight: boolean;
   /** The route that takes it, with the values of its path's parameters and what it does. */
   route?: { name: string; pattern: string; params: [name: string, value: string][]; action: ExplainedAction };

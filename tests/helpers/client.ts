@@ -44,13 +44,14 @@ export class RawClient {
   closed = false;
   readonly answers: Message[] = [];
   broken: string | undefined;
-  readonly #methods: string[];
+  /** Method of each request, in their order, where one is HEAD. */
+  readonly methods: string[];
   #taken = 0;
   #finals = 0;
 
   private constructor(socket: net.Socket, methods: string[]) {
     this.socket = socket;
-    this.#methods = methods;
+    this.methods = methods;
     socket.setNoDelay(true);
     socket.on("error", () => {});
     socket.on("data", (data) => {
@@ -106,7 +107,7 @@ export class RawClient {
     try {
       for (;;) {
         const rest = this.raw.subarray(this.#taken);
-        const head = this.#methods[this.#finals] === "HEAD";
+        const head = this.methods[this.#finals] === "HEAD";
         const message = rest.length > 0 ? readMessage(rest, { kind: "response", ended, head }) : undefined;
         if (!message) return;
         this.#taken += message.size;

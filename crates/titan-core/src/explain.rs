@@ -1,17 +1,21 @@
 //! Which route a request would take, and why: `titan explain`. Nothing is sent; the same code decides as for a real request.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Issue, compile, raw};
+use crate::error::ProxyError;
 use crate::hook::Point;
+use crate::http::client::{ClientInfo, Scheme};
 use crate::http::head::RequestHead;
+use crate::http::ops::HeaderOps;
 use crate::http::{h1, host, path};
-use crate::policy;
+use crate::policy::{self, PolicyState, RequestCx, RequestView};
+use crate::proxy::builtin::{self, Builtin};
 use crate::route::router::Considered;
-use crate::route::{Action, Found, MatchInput, Params, Route};
+use crate::route::{Action, Found, MatchInput, Params, Proxy, Route};
 use crate::rt::clock;
 use crate::snapshot::Snapshot;
 use crate::upstream::Upstream;
@@ -37,11 +41,14 @@ pub struct Request {
 /// What would become of it.
 #[derive(Debug, Default, Serialize)]
 pub struct Explanation {
-    /// `route`, `refused` (400), `method_not_allowed` (405) or `no_route` (404).
+    /// `route`, `builtin` (Titan answers by itself), `refused` (400), `method_not_allowed` (405) or `no_route` (404).
     pub outcome: &'static str,
     /// Why it was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Which built-in endpoint answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub builtin: Option<&'static str>,
     /// Value of `Allow` where only the method is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow: Option<String>,
@@ -49,7 +56,7 @@ pub struct Explanation {
     pub host: String,
     /// Path that is matched, after normalisation.
     pub path: String,
-    /// Whether a CORS preflight was matched on the method that it asks about.
+    /// Whether it is a CORS preflight that a policy answers. It is matched on the method that it asks about where that one's route answers it.
     pub preflight: bool,
     /// The route taken.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -171,13 +178,15 @@ pub fn decide(snapshot: &Snapshot, request: &Request) -> Explanation {
         (Ok(name), Ok(normal)) => (name.name, normal.0),
         (Err(error), _) | (_, Err(error)) => return refused(error.detail.into_owned()),
     };
+    let builtin = |reserved| builtin::at(&normal, &snapshot.builtin, reserved, &[request.client_ip]);
+    if let Some(found) = builtin(true) {
+        return answered_here(&name, &normal, &head, found);
+    }
     let asked = policy::preflight_method(&head);
     let mut input = MatchInput { host: name.as_bytes(), path: &normal, method: asked.unwrap_or(head.method_bytes()), head: &head };
     let mut found = snapshot.router.find(&input);
-    let mut preflight = asked.is_some();
-    if preflight && !matches!(&found, Found::Route(index, _) if snapshot.routes[*index].chain.answers_preflight()) {
-        // Nobody answers it here: it is an OPTIONS request like another.
-        preflight = false;
+    if asked.is_some() && !matches!(&found, Found::Route(index, _) if snapshot.routes[*index].chain.answers_preflight()) {
+        // The route that it asks about does not answer: it is an OPTIONS request like another.
         input.method = head.method_bytes();
         found = snapshot.router.find(&input);
     }
@@ -185,10 +194,17 @@ pub fn decide(snapshot: &Snapshot, request: &Request) -> Explanation {
         Found::Route(index, _) => Some(*index),
         _ => None,
     };
+    if taken.is_none()
+        && let Some(found) = builtin(false)
+    {
+        return answered_here(&name, &normal, &head, found);
+    }
     let (policies, chain) = taken.map_or((&snapshot.fallback_policies, &snapshot.fallback), |index| {
         let route = &snapshot.routes[index];
         (&route.policies, &route.chain)
     });
+    // One whose own route has a CORS policy, or that has no route where there is a global one, is answered all the same.
+    let preflight = asked.is_some() && chain.answers_preflight();
     let step = |(place, (name, kind)): (usize, &(Arc<str>, &'static str))| {
         let hook = chain.hook_at(place);
         Step {
@@ -214,42 +230,74 @@ pub fn decide(snapshot: &Snapshot, request: &Request) -> Explanation {
                 name: route.name.to_string(),
                 pattern: route.pattern.to_string(),
                 params: named(route, &params, &normal),
-                action: does(route, &head, &params, &normal, request.client_ip),
+                action: does(route, index, &head, &params, &normal, request.client_ip),
             });
         }
         Found::MethodNotAllowed(allow) => {
             out.outcome = "method_not_allowed";
             out.allow = Some(allow);
         }
+        Found::None if *normal == *b"*" => (out.outcome, out.builtin) = ("builtin", Some("options")),
         Found::None => out.outcome = "no_route",
     }
     out
 }
 
-fn does(route: &Route, head: &RequestHead, params: &Params, normal: &[u8], client: IpAddr) -> Does {
+/// What a built-in endpoint makes of a request.
+fn answered_here(host: &str, path: &[u8], head: &RequestHead, found: Builtin) -> Explanation {
+    let (outcome, allow) =
+        if builtin::is_read(head.method) { ("builtin", None) } else { ("method_not_allowed", Some(builtin::READ.into())) };
+    Explanation { outcome, allow, builtin: Some(found.name()), host: host.into(), path: text(path), ..Explanation::default() }
+}
+
+fn does(route: &Route, index: usize, head: &RequestHead, params: &Params, normal: &[u8], client: IpAddr) -> Does {
     match &route.action {
         Action::Redirect(redirect) => {
             Does::Redirect { status: redirect.status, location: text(&redirect.location(normal, params, head.raw_query())) }
         }
         Action::Fixed(answer) => Does::Fixed { status: answer.status },
-        Action::Proxy(proxy) => match proxy.forward(normal, params, head.raw_query()) {
+        Action::Proxy(proxy) => match forwarded(route, proxy, index, head, params, normal, client) {
             Err(error) => Does::Refused { message: error.detail.into_owned() },
-            Ok(forward) => {
+            Ok(target) => {
                 let upstream = proxy.choose(head, client);
-                let query = forward.query.as_deref().map(|query| format!("?{}", text(query))).unwrap_or_default();
                 let split = match proxy.targets() {
                     [_] => Vec::new(),
                     targets => targets.iter().map(|target| (target.upstream.name.to_string(), target.weight)).collect(),
                 };
-                Does::Proxy {
-                    upstream: upstream.name.to_string(),
-                    split,
-                    target: text(&forward.path) + &query,
-                    backends: backends(upstream, head),
-                }
+                Does::Proxy { upstream: upstream.name.to_string(), split, target, backends: backends(upstream, head) }
             }
         },
     }
+}
+
+/// Path and query that are forwarded, as the route and its rules for the query make them; what hooks may change is not known here.
+fn forwarded(
+    route: &Route,
+    proxy: &Proxy,
+    index: usize,
+    head: &RequestHead,
+    params: &Params,
+    normal: &[u8],
+    ip: IpAddr,
+) -> Result<String, ProxyError> {
+    let (peer, local) = (SocketAddr::new(ip, 0), SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0));
+    let client = ClientInfo { peer, local, ip, trusted: false, scheme: Scheme::Http, tls: None };
+    let (mut ops, mut state) = (HeaderOps::default(), PolicyState::default());
+    let req = RequestView {
+        head,
+        path: normal,
+        query: head.raw_query(),
+        client: &client,
+        route: &route.name,
+        route_index: index as u32,
+        param_names: &route.param_names,
+        param_spans: &params.spans,
+        request_id: b"",
+    };
+    route.chain.rules(&mut RequestCx { req, request_ops: &mut ops, state: &mut state });
+    let target = proxy.forward(normal, params, state.query(head.raw_query()))?;
+    let query = target.query.as_deref().map(|query| format!("?{}", text(query))).unwrap_or_default();
+    Ok(text(&target.path) + &query)
 }
 
 fn backends(upstream: &Upstream, head: &RequestHead) -> Vec<Backend> {

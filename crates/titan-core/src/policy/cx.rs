@@ -136,6 +136,14 @@ impl PolicyState {
         self.hooked.rewrite.as_deref()
     }
 
+    /// The request's query, or the one that rules and hooks have put in its place.
+    pub fn query<'q>(&'q self, given: Option<&'q [u8]>) -> Option<&'q [u8]> {
+        match self.rewrite().and_then(|rewrite| rewrite.query.as_deref()) {
+            Some(query) => Some(query).filter(|query| !query.is_empty()),
+            None => given,
+        }
+    }
+
     /// Names of the query parameters that carry a credential: they are not forwarded, and logs mask their values.
     pub fn hidden(&self) -> &[Arc<str>] {
         &self.hidden

@@ -104,6 +104,15 @@ impl Chain {
         self.steps.iter().any(|step| matches!(step, Step::Cors(_)))
     }
 
+    /// Runs only the rules for headers and query, which depend on nothing outside (`titan explain`).
+    pub fn rules(&self, cx: &mut RequestCx<'_>) {
+        for step in self.steps.iter() {
+            if let Step::Headers(rules) = step {
+                rules.request(cx);
+            }
+        }
+    }
+
     /// Runs the request side from its beginning. Never blocks; allocates only where it answers or waits.
     pub fn request(&self, cx: &mut RequestCx<'_>) -> Flow {
         self.steps_from(0, cx)

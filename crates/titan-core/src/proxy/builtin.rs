@@ -17,11 +17,14 @@ use crate::http::answer::Answer;
 use crate::http::head::Method;
 use crate::http::ops::HeaderOps;
 use crate::rt::clock;
-use crate::snapshot::Health;
+use crate::snapshot::{self, Health};
 use crate::upstream::state;
 
 /// How long the metrics page may take: JavaScript may be stuck, health answers must not wait for it.
 const METRICS_MS: u64 = 5_000;
+
+/// Value of `Allow` of the built-ins.
+pub const READ: &str = "GET, HEAD";
 
 /// Renders the metrics page outside the data plane. Asked with a deadline.
 pub trait MetricsPage: Send + Sync {
@@ -31,15 +34,40 @@ pub trait MetricsPage: Send + Sync {
 
 /// A built-in endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Builtin {
+pub enum Builtin {
+    /// One of the health answers.
     Health(Health),
+    /// The metrics page.
     Metrics,
+    /// Every upstream and backend with its state.
     Services,
+}
+
+impl Builtin {
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Builtin::Health(Health::Health) => "health",
+            Builtin::Health(Health::Live) => "liveness",
+            Builtin::Health(Health::Ready) => "readiness",
+            Builtin::Metrics => "metrics",
+            Builtin::Services => "services",
+        }
+    }
+}
+
+/// Whether a built-in is for a method.
+pub fn is_read(method: Method) -> bool {
+    matches!(method, Method::Get | Method::Head)
 }
 
 /// The built-in of the exchange's path: those under `/_`, which no route can shadow, or (not `reserved`) the others, which lose to a route.
 pub(super) fn find(x: &Exchange<'_>, snapshot: &Held, reserved: bool) -> Option<Builtin> {
-    let path = x.path();
+    at(x.path(), &snapshot.builtin, reserved, &[x.client.peer.ip(), x.client.ip])
+}
+
+/// The same of any path; `who` is connection and client.
+pub fn at(path: &[u8], builtin: &snapshot::Builtin, reserved: bool, who: &[IpAddr]) -> Option<Builtin> {
     let found = if reserved {
         if !path.starts_with(b"/_") {
             return None;
@@ -54,29 +82,26 @@ pub(super) fn find(x: &Exchange<'_>, snapshot: &Held, reserved: bool) -> Option<
     } else {
         match path {
             b"/services/health" => Builtin::Services,
-            path => Builtin::Health(*snapshot.builtin.health_paths.get(path)?),
+            path => Builtin::Health(*builtin.health_paths.get(path)?),
         }
     };
     match found {
         // Others shall not even learn that it is there.
-        Builtin::Metrics | Builtin::Services if !is_internal(x, snapshot) => None,
+        Builtin::Metrics | Builtin::Services if !who.iter().all(|ip| is_internal(*ip, builtin)) => None,
         found => Some(found),
     }
 }
 
-/// Whether connection and client are both loopback or in a configured network.
-fn is_internal(x: &Exchange<'_>, snapshot: &Held) -> bool {
-    let allowed = |ip: IpAddr| {
-        let ip = ip.to_canonical();
-        ip.is_loopback() || snapshot.builtin.internal.iter().any(|net| net.contains(&ip))
-    };
-    allowed(x.client.peer.ip()) && allowed(x.client.ip)
+/// Whether an address is loopback or in a configured network.
+fn is_internal(ip: IpAddr, builtin: &snapshot::Builtin) -> bool {
+    let ip = ip.to_canonical();
+    ip.is_loopback() || builtin.internal.iter().any(|net| net.contains(&ip))
 }
 
 /// Answers it.
 pub(super) async fn answer<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, builtin: Builtin) -> Result<After, ProxyError> {
-    if !matches!(x.head().method, Method::Get | Method::Head) {
-        x.allow = Some("GET, HEAD".into());
+    if !is_read(x.head().method) {
+        x.allow = Some(READ.into());
         return Err(ProxyError::client(ErrorKind::MethodNotAllowed, "this endpoint can only be read"));
     }
     let answer = match builtin {

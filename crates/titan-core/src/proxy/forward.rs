@@ -168,15 +168,10 @@ async fn attempt<D: Downstream>(
         guard(down, x.local, x.deadline, Box::pin(lease.settle())).await.map_err(|cut| x.cut(cut, out_of_time))?;
     }
     let (framing, upgrade) = framings(x, down, route);
-    let query = x.kit.policy.forward_query(x.head().raw_query());
+    let query = x.kit.policy.forward_query(x.kit.policy.query(x.head().raw_query()));
     let mut target = proxy.forward(x.path(), &x.params, query.as_deref())?;
-    if let Some(rewrite) = x.kit.policy.rewrite() {
-        if let Some(path) = &rewrite.path {
-            target.path = path.as_slice().into();
-        }
-        if let Some(query) = &rewrite.query {
-            target.query = x.kit.policy.forward_query(Some(query).filter(|q| !q.is_empty()).map(Vec::as_slice));
-        }
+    if let Some(path) = x.kit.policy.rewrite().and_then(|rewrite| rewrite.path.as_ref()) {
+        target.path = path.as_slice().into();
     }
     let plan = RequestPlan {
         path: &target.path,

@@ -1,7 +1,7 @@
 //! The spine: what happens to a request, top to bottom, in [`serve`].
 
 mod buffers;
-mod builtin;
+pub mod builtin;
 mod demands;
 mod downstream;
 mod exchange;
