@@ -146,7 +146,7 @@ async fn attempt<D: Downstream>(
     let endpoint = picked.endpoint();
     x.notes.tries += 1;
     x.notes.backend = Some(endpoint.addr);
-    let lane = match lane(x, down, upstream, endpoint, fresh).await {
+    let mut lane = match lane(x, down, upstream, endpoint, fresh).await {
         Ok(lane) => lane,
         Err(error) => {
             if matches!(error.kind, ErrorKind::ConnectFailed | ErrorKind::UpstreamTls) {
@@ -166,6 +166,10 @@ async fn attempt<D: Downstream>(
         && !lease.accepts_connect()
     {
         guard(down, x.local, x.deadline, Box::pin(lease.settle())).await.map_err(|cut| x.cut(cut, out_of_time))?;
+        // ALPN chose HTTP/2, and the backend takes no upgrade there: it is asked for HTTP/1.1 and nothing else.
+        if !lease.accepts_connect() && upstream.protocol == Protocol::Auto && framings(x, down, route).1.is_some() {
+            lane = Box::pin(upgradable(x, down, upstream, endpoint)).await?;
+        }
     }
     let (framing, upgrade) = framings(x, down, route);
     let query = x.kit.policy.forward_query(x.kit.policy.query(x.head().raw_query()));
@@ -290,18 +294,49 @@ async fn lane<D: Downstream>(
     }
     let permit = match permit {
         Some(permit) => permit,
-        None => {
-            let wait = endpoint.permits.wait().map_err(|_| exhausted(endpoint, "the queue for a connection is full"))?;
-            (local.process.spare)(local.shard, endpoint);
-            let deadline = after(upstream.pool.wait_timeout).min(x.deadline);
-            match guard(down, local, deadline, wait).await {
-                Ok(Grant::Permit(permit)) => permit,
-                Ok(Grant::Connection(connection)) => return taken_over(local, endpoint, connection),
-                Err(cut) => return Err(x.cut(cut, || exhausted(endpoint, "waited too long for a connection"))),
-            }
-        }
+        None => match queue(x, down, upstream, endpoint).await? {
+            Grant::Permit(permit) => permit,
+            Grant::Connection(connection) => return taken_over(local, endpoint, connection),
+        },
     };
-    open(x, down, upstream, endpoint, permit).await.map(Lane::H1)
+    open(x, down, upstream, endpoint, permit, upstream.tls.clone()).await.map(Lane::H1)
+}
+
+/// Waits for leave to open a connection, or for one that another request has left.
+async fn queue<D: Downstream>(
+    x: &mut Exchange<'_>,
+    down: &mut D,
+    upstream: &Arc<Upstream>,
+    endpoint: &Arc<Endpoint>,
+) -> Result<Grant, ProxyError> {
+    let local = x.local;
+    let wait = endpoint.permits.wait().map_err(|_| exhausted(endpoint, "the queue for a connection is full"))?;
+    (local.process.spare)(local.shard, endpoint);
+    let deadline = after(upstream.pool.wait_timeout).min(x.deadline);
+    let granted = guard(down, local, deadline, wait).await;
+    granted.map_err(|cut| x.cut(cut, || exhausted(endpoint, "waited too long for a connection")))
+}
+
+/// A connection of HTTP/1.1, for an upgrade, to a backend that prefers HTTP/2.
+async fn upgradable<D: Downstream>(
+    x: &mut Exchange<'_>,
+    down: &mut D,
+    upstream: &Arc<Upstream>,
+    endpoint: &Arc<Endpoint>,
+) -> Result<Lane, ProxyError> {
+    let permit = match endpoint.permits.try_acquire() {
+        Some(permit) => permit,
+        None => match queue(x, down, upstream, endpoint).await? {
+            Grant::Permit(permit) => permit,
+            Grant::Connection(connection) => return taken_over(x.local, endpoint, connection),
+        },
+    };
+    let tls = upstream.tls.as_deref().map(|tls| {
+        let mut tls = tls.clone();
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Arc::new(tls)
+    });
+    open(x, down, upstream, endpoint, permit, tls).await.map(Lane::H1)
 }
 
 /// A stream of a shared connection; where ALPN chose HTTP/1.1, a connection.
@@ -360,7 +395,7 @@ async fn multiplexed<D: Downstream>(
     };
     drop(waiting);
     let opening = backend.opening();
-    let connection = open(x, down, upstream, endpoint, permit).await?;
+    let connection = open(x, down, upstream, endpoint, permit, upstream.tls.clone()).await?;
     // Whoever plays a backend speaks its protocol without TLS.
     let played = upstream.protocol == Protocol::H2 && local.process.rehearsal.is_some();
     let h2 = upstream.protocol == Protocol::H2c || connection.socket.alpn() == Some(b"h2") || played;
@@ -400,10 +435,11 @@ async fn open<D: Downstream>(
     upstream: &Arc<Upstream>,
     endpoint: &Arc<Endpoint>,
     permit: Permit,
+    tls: Option<Arc<rustls::ClientConfig>>,
 ) -> Result<Connection, ProxyError> {
     let local = x.local;
     let rehearsal = local.process.rehearsal.clone().map(|rehearsal| (rehearsal, upstream.name.clone()));
-    let ask = Connect { endpoint: endpoint.clone(), tls: upstream.tls.clone(), permit, shard: local.shard, rehearsal };
+    let ask = Connect { endpoint: endpoint.clone(), tls, permit, shard: local.shard, rehearsal };
     let began = Instant::now();
     let deadline = after(upstream.timeouts.connect).min(x.deadline);
     // Boxed: connecting is rare and its state (a TLS handshake's above all) is large.
