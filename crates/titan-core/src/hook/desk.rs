@@ -279,6 +279,11 @@ impl Drop for Call {
     }
 }
 
+/// Sends what this thread has for hooks now, instead of with all else of this turn.
+pub fn flush() {
+    DESK.with(|desk| desk.flush());
+}
+
 /// Sends a record that nobody waits for.
 pub(super) fn post(channel: &Arc<Channel>, write: impl FnOnce(&mut Vec<u8>)) {
     // At the end of a thread, or off the shards, records go by themselves.

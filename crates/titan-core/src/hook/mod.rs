@@ -31,7 +31,7 @@ mod tests;
 pub use call::{Extra, LogFacts};
 pub use channel::{Channel, Kick, Lease};
 pub use context::Context;
-pub use desk::Call;
+pub use desk::{Call, flush};
 pub use reply::{Edit, Reply, Rewrite};
 pub use spec::{Called, Fault, Hook, Returned, failure};
 

@@ -35,6 +35,8 @@ pub(super) fn close<D: Downstream>(x: &Exchange<'_>, down: &D) {
         x.local.counts.hooked();
     }
     if let Some(rehearsal) = &x.local.process.rehearsal {
+        // A test looks at its hooks as soon as the connection ends: what `onLog` is told must be on its way by then.
+        crate::hook::flush();
         rehearsal.observe(observation(x, status));
     }
     let Some(log) = x.access_log() else { return };
