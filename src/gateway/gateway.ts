@@ -83,6 +83,8 @@ export class Gateway extends EventEmitter<GatewayEvents> implements AsyncDisposa
   /** Of the configuration that is served, and of earlier ones whose requests have not ended. */
   readonly #hooks = new Set<Hooks>();
   #lostAt = 0;
+  /** Times that a thread of the hooks was stuck. */
+  #hookStalls = 0;
   /** A thread for hooks that was started while their configuration is read. */
   #ahead: WorkerThread | undefined;
   /** What the addon calls holds this gateway by way of here: its callbacks are roots, and would keep a closed one for ever. */
@@ -260,7 +262,13 @@ export class Gateway extends EventEmitter<GatewayEvents> implements AsyncDisposa
     // prom-client is loaded when the first page is asked for.
     if (!this.#page) {
       const { MetricsPage } = await import("../metrics/page.ts");
-      this.#page ??= new MetricsPage(() => this.#running().metrics());
+      this.#page ??= new MetricsPage(
+        () => this.#running().metrics(),
+        () => ({
+          hook_stalls: this.#hookStalls,
+          hook_stalled_ms: Math.max(0, ...[...this.#hooks].map(({ stalledMs }) => stalledMs)),
+        }),
+      );
     }
     return this.#page.render();
   }
@@ -376,6 +384,7 @@ export class Gateway extends EventEmitter<GatewayEvents> implements AsyncDisposa
       load: definedOnly({ env: env && { ...env }, mode, strict, cwd }),
       reload,
       log: () => this.#log,
+      stalled: () => void this.#hookStalls++,
       lost: (hooks) => this.#replaceHooks(hooks),
       ended: (gone) => this.#hooks.delete(gone),
     });

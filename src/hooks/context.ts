@@ -404,7 +404,11 @@ export class Context {
   }
 
   forward(to: { upstream?: string; backend?: string }): void {
-    if (to.upstream !== undefined) this.#frame.edit(EDIT.upstream, "", to.upstream);
+    if (to.upstream !== undefined) {
+      const { upstreams } = this.#frame.plan;
+      if (!upstreams.has(to.upstream)) throw new RangeError(unknownUpstream(to.upstream, upstreams));
+      this.#frame.edit(EDIT.upstream, "", to.upstream);
+    }
     if (to.backend !== undefined) this.#frame.edit(EDIT.backend, "", to.backend);
   }
 
@@ -483,4 +487,9 @@ function lookUp(claims: unknown, path: string): unknown {
     if (found !== undefined) return found;
   }
   return undefined;
+}
+
+function unknownUpstream(name: unknown, known: ReadonlySet<string>): string {
+  const names = [...known].slice(0, 20).join(", ");
+  return `the configuration has no upstream ${JSON.stringify(name)}: it has ${names || "none"}${known.size > 20 ? " …" : ""}`;
 }

@@ -30,6 +30,8 @@ export interface HookOptions {
   /** A configuration is served already: `onReload` runs, not `onStart`. */
   reload: boolean;
   log: () => TitanLogger;
+  /** A thread was found to be stuck. */
+  stalled: () => void;
   /** A worker ended that was not told to. */
   lost: (hooks: Hooks) => void;
   /** All of it has ended. */
@@ -120,6 +122,13 @@ export class Hooks {
     });
   }
 
+  /** How long calls wait for a thread that does not come, milliseconds; of the thread that is worst. */
+  get stalledMs(): number {
+    const { native } = this.#options;
+    const stalls = this.#hosts.map(({ id }) => native.hookStall(id));
+    return Math.max(0, ...stalls);
+  }
+
   /** Ends every thread; `onShutdown` has a few seconds. */
   end(): Promise<void> {
     this.#ended ??= (async () => {
@@ -143,6 +152,7 @@ export class Hooks {
     this.#tick = now;
     const log = this.#options.log();
     if (late > STALL_MS && this.#hosts.some(({ inline }) => inline)) {
+      this.#options.stalled();
       log.warn(
         { event: "hooks_stalled", stalled_ms: Math.round(late) },
         `The event loop was blocked for ${Math.round(late)} ms: hooks had to wait.`,
@@ -155,6 +165,7 @@ export class Hooks {
       if (stalled >= STALL_MS) {
         if (since === undefined) {
           this.#stuck.set(host.id, now - stalled);
+          this.#options.stalled();
           log.warn(
             { event: "hooks_stalled", stalled_ms: Math.round(stalled) },
             "A hook blocks its thread: requests with hooks wait for their deadline, others are not affected.",

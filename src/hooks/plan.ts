@@ -26,6 +26,8 @@ export interface HookPlan {
   readonly maxBody: number;
   /** What was declared, for the message when something else is read; `undefined` = nothing was. */
   readonly declared: Reads | undefined;
+  /** Names of the upstreams that it may choose. */
+  readonly upstreams: ReadonlySet<string>;
 }
 
 /** The native policy's settings, but for number and channels. */
@@ -49,7 +51,12 @@ export interface HookFinding {
 }
 
 /** Works out what a hook needs. */
-export function planHook(name: string, input: HookInput, report: (finding: HookFinding) => void): HookPlan {
+export function planHook(
+  name: string,
+  input: HookInput,
+  report: (finding: HookFinding) => void,
+  upstreams: ReadonlySet<string> = new Set(),
+): HookPlan {
   const points = (Object.keys(POINTS) as PointName[]).filter((point) => typeof input[HANDLERS[point]] === "function");
   const lifecycle = [input.onStart, input.onReload, input.onShutdown].some((fn) => typeof fn === "function");
   if (points.length === 0 && !lifecycle)
@@ -69,6 +76,7 @@ export function planHook(name: string, input: HookInput, report: (finding: HookF
     responseBody: input.responseBody,
     maxBody: input.maxBody ?? MAX_BODY,
     declared: input.reads,
+    upstreams,
   };
 }
 

@@ -144,6 +144,18 @@ export const FAMILIES: readonly Family[] = [
     samples: ({ hooked_requests }) => [{ labels: {}, value: hooked_requests }],
   },
   {
+    name: "titan_hook_stalls_total",
+    type: "counter",
+    help: "Times that a thread of hooks was found blocked for more than a second; the log has hooks_stalled.",
+    samples: ({ hook_stalls }) => [{ labels: {}, value: hook_stalls }],
+  },
+  {
+    name: "titan_hook_stalled_seconds",
+    type: "gauge",
+    help: "How long calls wait for a thread of hooks that does not take them, at this moment; of the thread that is worst.",
+    samples: ({ hook_stalled_ms }) => [{ labels: {}, value: hook_stalled_ms / 1_000 }],
+  },
+  {
     name: "titan_connections",
     type: "gauge",
     help: "Open client connections.",

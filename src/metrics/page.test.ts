@@ -1,10 +1,10 @@
 import { expect, test } from "vitest";
 import { MetricsPage } from "./page.ts";
-import type { Scrape } from "./scrape.ts";
+import type { HookThreads, Scrape } from "./scrape.ts";
 
 const latency = { latency: [2, 1, 0, 1], latency_sum_us: 2_500_000 };
 
-const scrape: Scrape = {
+const scrape: Omit<Scrape, keyof HookThreads> = {
   bounds_us: [500, 1000, 1_000_000],
   routes: [
     {
@@ -77,10 +77,11 @@ const scrape: Scrape = {
 
 test("the data plane's snapshot becomes Prometheus text", async () => {
   let reads = 0;
-  const page = new MetricsPage(() => {
+  const read = () => {
     reads++;
     return JSON.stringify(scrape);
-  });
+  };
+  const page = new MetricsPage(read, () => ({ hook_stalls: 2, hook_stalled_ms: 1_500 }));
   const { contentType, body } = await page.render();
   expect(contentType).toMatch(/^text\/plain/);
   expect(reads, "one snapshot a page").toBe(1);
@@ -113,6 +114,8 @@ test("the data plane's snapshot becomes Prometheus text", async () => {
     'titan_circuit_breaker_state{backend="127.0.0.1:1",upstream="api"} 1',
     'titan_pool_connections{upstream="api",backend="127.0.0.1:1",state="active"} 1',
     "titan_accept_pauses_total 7",
+    "titan_hook_stalls_total 2",
+    "titan_hook_stalled_seconds 1.5",
     "titan_buffered_bytes 4096",
     'titan_buffered_denied_total{outcome="refused"} 3',
     "titan_config_generation 3",

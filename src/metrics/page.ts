@@ -1,7 +1,7 @@
 import { collectDefaultMetrics, type Metric, Registry } from "prom-client";
 import { version } from "../version.ts";
 import { FAMILIES } from "./families.ts";
-import type { Scrape } from "./scrape.ts";
+import type { HookThreads, Scrape } from "./scrape.ts";
 
 /**
  * The metrics page. prom-client renders it together with the process's own metrics; the data plane's figures are read once a page, so
@@ -10,11 +10,13 @@ import type { Scrape } from "./scrape.ts";
 export class MetricsPage {
   readonly #registry = new Registry();
   readonly #read: () => string;
+  readonly #threads: () => HookThreads;
   #scrape: Scrape | undefined;
 
-  /** `read` gives the data plane's snapshot as JSON. */
-  constructor(read: () => string) {
+  /** `read` gives the data plane's snapshot as JSON, `threads` what is known here of the threads that run hooks. */
+  constructor(read: () => string, threads: () => HookThreads) {
     this.#read = read;
+    this.#threads = threads;
     for (const family of FAMILIES) {
       const { name, help, type } = family;
       this.#register({
@@ -32,7 +34,7 @@ export class MetricsPage {
 
   /** The page of this moment. */
   async render(): Promise<{ contentType: string; body: string }> {
-    this.#scrape = JSON.parse(this.#read()) as Scrape;
+    this.#scrape = { ...JSON.parse(this.#read()), ...this.#threads() } as Scrape;
     return { contentType: this.#registry.contentType, body: await this.#registry.metrics() };
   }
 

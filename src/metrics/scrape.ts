@@ -1,5 +1,5 @@
 /** The data plane's one snapshot of a scrape, as `metrics/scrape.rs` writes it. Buckets are not cumulative. */
-export interface Scrape {
+export interface Scrape extends HookThreads {
   bounds_us: number[];
   routes: (Latency & {
     route: string;
@@ -78,4 +78,10 @@ export interface Latency {
   /** One count a bucket, the last without a bound. */
   latency: number[];
   latency_sum_us: number;
+}
+
+/** What is known of the threads that run hooks: JavaScript's own, so not of the data plane. */
+export interface HookThreads {
+  hook_stalls: number;
+  hook_stalled_ms: number;
 }

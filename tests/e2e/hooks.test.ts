@@ -143,6 +143,10 @@ describe("onRequest", () => {
     expect(await name("x-blue")).toBe("blue");
     expect(await name("x-backend")).toBe("api");
     expect((await get("/a", { headers: { "x-nowhere": "1" } })).status).toBe(500);
+    expect(lines.at(-1)).toMatchObject({
+      message: expect.stringMatching(/no upstream "nowhere": it has api, blue/),
+      fields: { stack: expect.stringContaining("hooks.test.ts") },
+    });
   });
 
   it("reads bodies within its limit", async () => {
@@ -471,8 +475,11 @@ describe("life", () => {
     await gateway.reload();
     expect(await get("/name")).toEqual([200, "two"]);
     expect((await get("/stuck"))[0]).toBe(504);
-    await sleep(1_600);
-    expect(lines.some(({ fields }) => fields.event === "hooks_stalled")).toBe(true);
+    const said = () => lines.some(({ fields }) => fields.event === "hooks_stalled");
+    await expect.poll(said, { timeout: 20_000 }).toBe(true);
+    const { body } = await gateway.metrics();
+    expect(Number(/^titan_hook_stalls_total (\d+)$/m.exec(body)?.[1])).toBeGreaterThanOrEqual(1);
+    expect(Number(/^titan_hook_stalled_seconds ([\d.]+)$/m.exec(body)?.[1])).toBeGreaterThanOrEqual(1);
     const began = performance.now();
     await gateway.close();
     expect(performance.now() - began).toBeLessThan(4_000);

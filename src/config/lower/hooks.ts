@@ -21,6 +21,8 @@ export class HookTable {
   readonly #cx: Lowering;
   readonly #named = new Map<string, HookUse>();
   readonly #factories = new Set<string>();
+  /** Made with the first hook, for all of them. */
+  #upstreams: ReadonlySet<string> | undefined;
 
   constructor(cx: Lowering, used: ReadonlyMap<string, HookInput>) {
     this.#cx = cx;
@@ -62,7 +64,8 @@ export class HookTable {
   #plan(name: string, input: HookInput, path: Path): HookUse {
     const report = ({ key, message }: { key: string; message: string }) =>
       this.#cx.error("bad_hook", key === "" ? path : [...path, key], message);
-    const plan = planHook(name, input, report);
+    this.#upstreams ??= new Set((this.#cx.config.upstreams ?? []).map((upstream) => upstream?.name));
+    const plan = planHook(name, input, report, this.#upstreams);
     const native = nativeHook(plan, report);
     const number = this.plans.push(plan) - 1;
     return { name, config: plan.points.length > 0 ? { hook: number, ...native } : undefined, path };
