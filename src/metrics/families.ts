@@ -210,7 +210,7 @@ export const FAMILIES: readonly Family[] = [
   {
     name: "titan_upstream_duration_seconds",
     type: "histogram",
-    help: "Request sent to the first byte of the upstream's answer.",
+    help: "Request sent to the first byte of the upstream's answer, or until it was given up for lost.",
     samples(scrape) {
       const { upstreams } = scrape;
       return histogram(this.name, scrape, upstreams, (i) => ({ upstream: label(upstreams[i]?.upstream ?? "") }));

@@ -119,7 +119,7 @@ impl Shard {
         series.tunnel_out.add(bytes_out);
     }
 
-    /// A try at an upstream has ended; `latency` = request sent to first byte of the answer (or the failure).
+    /// A try at an upstream has ended; `latency` = request sent to first byte of the answer, or to giving it up.
     pub fn tried(&self, upstream: Id, outcome: Try, latency: Duration) {
         let series = self.upstreams.get(upstream);
         match outcome {
@@ -128,7 +128,10 @@ impl Shard {
             Try::Reset => series.reset.inc(),
             Try::TimedOut => series.timed_out.inc(),
         }
-        series.latency.observe(latency);
+        // A connection that failed is no fast answer.
+        if matches!(outcome, Try::Answered | Try::TimedOut) {
+            series.latency.observe(latency);
+        }
     }
 
     /// A new connection to an upstream; `handshake` covers TCP and TLS.

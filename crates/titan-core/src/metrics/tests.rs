@@ -112,6 +112,7 @@ fn upstreams_listeners_and_policies_count() {
     let seen = scrape(&registry);
     let upstream = &seen["upstreams"][0];
     assert_eq!((&upstream["answered"], &upstream["connect_failed"], &upstream["latency"][1]), (&json!(1), &json!(1), &json!(1)));
+    assert_eq!(upstream["latency"][0], json!(0), "a failure to connect has no latency");
     assert_eq!((&upstream["connect_us"], &upstream["retries"], &upstream["retries_denied"]), (&json!(2000), &json!(1), &json!(1)));
     let listener = &seen["listeners"][0];
     assert_eq!(listener["accepted"], 1);

@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
@@ -87,6 +87,10 @@ pub async fn forward<D: Downstream>(
                 refresh = true;
                 transfer.rewind(down, !x.kit.replay.is_empty());
                 continue;
+            }
+            // Its backend is still not to blame, but a request failed by it.
+            if stale {
+                x.local.counts.tried(upstream.metric, Try::Reset, Duration::ZERO);
             }
             // Where nothing was sent and another backend is left, a retry adds no load to anybody: the budget is not asked, or one dead
             // backend of two would use it up.

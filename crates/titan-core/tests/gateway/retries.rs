@@ -98,6 +98,25 @@ fn an_idle_connection_that_the_backend_closed_fails_no_request() {
 }
 
 #[test]
+fn a_request_that_an_idle_connection_failed_for_good_is_counted() {
+    let origin = Origin::new(|mut peer| {
+        peer.request()?;
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+        // Takes a second request and closes without a word.
+        peer.request().map(|_| ())
+    });
+    let gateway = gateway(proxy(origin.address));
+    let mut client = Peer::connect(address(&gateway));
+    assert_eq!(client.get("/").unwrap().status, 200);
+    client.send(b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n").unwrap();
+    assert_eq!(client.response().unwrap().status, 502, "a POST that was sent is not sent again");
+    let seen: serde_json::Value = serde_json::from_str(&gateway.metrics_json()).unwrap();
+    let upstream = &seen["upstreams"][0];
+    assert_eq!((&upstream["answered"], &upstream["reset"]), (&json!(1), &json!(1)));
+    assert_eq!(origin.received().matches("POST").count(), 1);
+}
+
+#[test]
 fn chosen_statuses_are_tried_again_elsewhere() {
     let bad = Origin::fixed(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
     let good = Origin::echo();
