@@ -15,12 +15,12 @@ export {
   type Refused,
   resolveConfig,
 } from "./config/index.ts";
+export type { PackageMiddleware } from "./config/schema/middleware.ts";
 export type {
   BuiltInMiddleware,
   ConfigShape,
   HookMiddleware,
   MiddlewareUse,
-  PackageMiddleware,
   TypedRoute,
 } from "./config/shape.ts";
 export { ERRORS, type ErrorCode, type ErrorEntry, TitanError } from "./errors.ts";

@@ -5,28 +5,42 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { isHook, isHookFactory } from "../hooks/define.ts";
 import type { HookFactory, HookInput } from "../hooks/types.ts";
-import { formatPath, type Issue } from "./issue.ts";
-import { MIDDLEWARE, TYPE_SPELLINGS } from "./schema/middleware.ts";
+import { formatPath, type Issue, type Path } from "./issue.ts";
+import { MIDDLEWARE, PACKAGE_NAME, TYPE_SPELLINGS } from "./schema/middleware.ts";
+import { suggest } from "./suggest.ts";
 
 /** The configuration with each such use replaced by a name, and the hooks by these names. */
 export interface HookUses {
   value: unknown;
   hooks: Map<string, HookInput>;
+  /** Where items stand now → where they were written, for those that others made way for. */
+  moved: Map<string, Path>;
 }
 
 type Item = { type: string; name?: unknown; config?: unknown };
 
-/** Finds, loads and makes the hooks. Nothing is copied where there are none. */
-export async function hookUses(value: unknown, base: string, issues: Issue[]): Promise<HookUses> {
+/** Finds, loads and makes the hooks; `find` gives the place of a path. Nothing is copied where there are none. */
+export async function hookUses(
+  value: unknown,
+  base: string,
+  issues: Issue[],
+  find: (path: Path) => Partial<Issue> | undefined,
+): Promise<HookUses> {
   const hooks = new Map<string, HookInput>();
-  if (typeof value !== "object" || value === null) return { value, hooks };
+  const moved = new Map<string, Path>();
+  if (typeof value !== "object" || value === null) return { value, hooks, moved };
   const config = value as Record<string, unknown>;
   const defined = (config.hooks ?? {}) as Record<string, unknown>;
   let copy: Record<string, unknown> | undefined;
 
   const use = async (item: Item, path: (string | number)[], global: boolean): Promise<string | undefined> => {
     const refuse = (code: string, message: string, ...below: string[]): undefined => {
-      issues.push({ severity: "error", code, message, path: formatPath([...path, ...below]) });
+      const at = [...path, ...below];
+      const issue: Issue = { severity: "error", code, message, path: formatPath(at), ...find(at) };
+      const known = [...Object.keys(defined), ...Object.keys(MIDDLEWARE), ...Object.keys(TYPE_SPELLINGS)];
+      const near = code === "unknown_name" ? suggest(item.type, known) : undefined;
+      if (near !== undefined) issue.suggestion = near;
+      issues.push(issue);
     };
     const found = Object.hasOwn(defined, item.type) ? defined[item.type] : await imported(item.type, base, refuse);
     if (found === undefined) return undefined;
@@ -52,7 +66,7 @@ export async function hookUses(value: unknown, base: string, issues: Issue[]): P
     const kept: unknown[] = [];
     for (const [i, item] of config.middleware.entries()) {
       if (isCustom(item)) await use(item, ["middleware", i], true);
-      else kept.push(item);
+      else keep(kept, item, ["middleware"], i);
     }
     copy = { ...config, middleware: kept };
   }
@@ -66,21 +80,27 @@ export async function hookUses(value: unknown, base: string, issues: Issue[]): P
       for (const [j, item] of items.entries()) {
         // A refused one is left out: its own error has been reported.
         const name = isCustom(item) ? await use(item, ["routes", i, "middleware", j], false) : undefined;
-        if (name !== undefined) replaced.push(name);
-        else if (!isCustom(item)) replaced.push(item);
+        const list = ["routes", i, "middleware"];
+        if (name !== undefined) keep(replaced, name, list, j);
+        else if (!isCustom(item)) keep(replaced, item, list, j);
       }
       routes ??= [...config.routes];
       routes[i] = { ...(route as object), middleware: replaced };
     }
     if (routes) copy = { ...(copy ?? config), routes };
   }
-  return { value: copy ?? value, hooks };
+  return { value: copy ?? value, hooks, moved };
+
+  function keep(kept: unknown[], item: unknown, list: Path, index: number): void {
+    const now = kept.push(item) - 1;
+    if (now !== index) moved.set(formatPath([...list, now]), [...list, index]);
+  }
 
   /** Neither a built-in type nor a misspelling of one: a defined hook, or what looks like a package or a file. */
   function isCustom(item: unknown): item is Item {
     const type = (item as { type?: unknown } | null)?.type;
     if (typeof type !== "string" || type in MIDDLEWARE || type in TYPE_SPELLINGS) return false;
-    return Object.hasOwn(defined, type) || /^[@.]|[/]|^[a-z0-9][a-z0-9.]*-[a-z0-9.-]+$/.test(type);
+    return Object.hasOwn(defined, type) || PACKAGE_NAME.test(type);
   }
 }
 

@@ -15,9 +15,12 @@ import {
   StringSchema,
   TaggedSchema,
 } from "./kit/index.ts";
+import { PACKAGE_NAME } from "./schema/middleware.ts";
 import { root } from "./schema/root.ts";
 
 type Json = { [key: string]: unknown };
+
+const HOOK_TYPE = "A package or a file with a hook, which checks `config` itself.";
 
 /** A variable may stand wherever a number, a boolean or a list is wanted. */
 const VARIABLE = { type: "string", pattern: "\\$\\{[A-Z_][A-Z0-9_]*(:-[^}]*)?\\}" };
@@ -191,7 +194,7 @@ function tagged(schema: TaggedSchema<any>, definitions: Map<string, Json>): Json
     type: "object",
     required: ["type"],
     properties: {
-      type: { enum: types },
+      type: { anyOf: [{ enum: types }, { type: "string", pattern: PACKAGE_NAME.source, description: HOOK_TYPE }] },
       name: { type: "string" },
       enabled: { type: "boolean", default: true },
       config: { type: "object" },

@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { dirname, resolve as resolvePath } from "node:path";
 import { embeddedConfig } from "./embedded.ts";
-import { extend } from "./extend.ts";
+import { extend, findInLayers } from "./extend.ts";
 import { hookUses } from "./hook-uses.ts";
 import type { Issue } from "./issue.ts";
 import type { ProgramCode } from "./program/program.ts";
@@ -93,10 +93,11 @@ async function finish(
   const extended = await extend(source, environment, issues, code);
   if (extended === undefined)
     return { ok: false, ...(file === undefined ? {} : { file }), files: source.files, issues };
-  const uses = await hookUses(extended.value, base, issues);
+  const uses = await hookUses(extended.value, base, issues, (path) => findInLayers(extended.layers, path, false));
   const origin = {
     extended: { ...extended, value: uses.value as Record<string, unknown> },
     hooks: uses.hooks,
+    moved: uses.moved,
     base,
     env: environment.env,
     strict: options.strict ?? false,

@@ -22,6 +22,8 @@ export interface Origin {
   strict: boolean;
   /** Hooks made from options, by the names that stand for them in `middleware`. */
   hooks: ReadonlyMap<string, HookInput>;
+  /** Where items of lists stand → where they were written. */
+  moved: ReadonlyMap<string, Path>;
 }
 
 /** Codes whose place is a key, not its value. */
@@ -39,6 +41,7 @@ export function resolve(origin: Origin, before: readonly Issue[], code: ProgramC
       return readFileSync(path);
     },
   });
+  for (const [now, written] of origin.moved) cx.moved.set(now, written);
   const { value, origins } = applyOverrides(extended.value, origin.env);
   const config = root.parse(value, cx);
   const place = (finding: Finding & { path: Path }): Issue => {

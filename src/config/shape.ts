@@ -8,7 +8,7 @@
 import type { RouteHandlers } from "../hooks/define.ts";
 import type { AnyHook, Hook, HookFactory } from "../hooks/types.ts";
 import type { InputOf } from "./kit/index.ts";
-import type { MIDDLEWARE, middleware as middlewareSchema } from "./schema/middleware.ts";
+import type { MIDDLEWARE, middleware as middlewareSchema, PackageMiddleware } from "./schema/middleware.ts";
 import type { ConfigInput } from "./schema/root.ts";
 import type { route as routeSchema } from "./schema/route.ts";
 
@@ -48,17 +48,6 @@ export interface NamedUpstream<U extends string> extends Omit<ItemOf<ConfigInput
 export interface NamedTarget<U extends string> extends Omit<ItemOf<RouteInput["upstreams"]>, "upstream"> {
   /** Name of an upstream. */
   upstream: U;
-}
-
-/** How a package or a file with a hook is named: what has `@`, `.`, `/` or `-` at its place can't be a built-in type. */
-export type PackageName = `@${string}` | `.${string}` | `${string}/${string}` | `${string}-${string}`;
-
-/** A hook of a package or a file in place. */
-export interface PackageMiddleware {
-  /** The package, or a file beside the configuration. */
-  type: PackageName;
-  /** Options of the hook; checked when the configuration is loaded. */
-  config?: unknown;
 }
 
 /** A hook of `hooks` in place, with the options that it takes. */

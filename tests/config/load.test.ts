@@ -430,6 +430,46 @@ describe("examples", () => {
   );
 });
 
+describe("hooks of packages", () => {
+  it("are refused at their place, and take nobody else's", async () => {
+    const home = join(folder, "node_modules/titan-strict");
+    mkdirSync(home, { recursive: true });
+    writeFileSync(join(home, "package.json"), '{"name":"titan-strict","version":"1.0.0","main":"index.cjs"}');
+    writeFileSync(
+      join(home, "index.cjs"),
+      `const validate = (value) => value.bad ? { issues: [{ message: "is bad", path: ["bad"] }] } : { value };
+       module.exports = { [Symbol.for("titan.hookFactory")]: true, options: { "~standard": { validate } },
+         create: () => ({ [Symbol.for("titan.hook")]: true, onRequest() {} }) };`,
+    );
+    const file = write(
+      "packages.yaml",
+      `upstreams:
+  - { name: api, backends: ["127.0.0.1:1"] }
+middleware:
+  - type: titan-strict
+  - type: ip_filter
+    config: { alow: ["10.0.0.0/8"], deny: ["10.0.0.1/32"] }
+routes:
+  - path: /*
+    upstream: api
+    middleware:
+      - type: titan-strict
+        config:
+          bad: true
+      - { type: rate-limt, config: { requests: 1 } }
+      - { type: rate_limit, config: { requsts: 1, requests: 1 } }
+`,
+    );
+    const { issues } = await loadConfig(file, { env: {} });
+    expect(
+      formatIssues(issues, { cwd: folder }),
+    ).toBe(`packages.yaml:6:15: error: middleware[1].config.alow: unknown key "alow"; did you mean "allow"?
+packages.yaml:13:16: error: routes[0].middleware[0].config.bad: is bad
+packages.yaml:14:17: error: routes[0].middleware[1].type: there is no middleware type or hook "rate-limt", and no package of that name is installed beside the configuration; did you mean "rate-limit"?
+packages.yaml:15:39: error: routes[0].middleware[2].config.requsts: unknown key "requsts"; did you mean "requests"?`);
+  });
+});
+
 describe("types", () => {
   it("of defineConfig refuse what the schema refuses", () => {
     const upstream = { name: "api", backends: ["a:1"] } as const;

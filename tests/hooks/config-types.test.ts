@@ -62,6 +62,12 @@ describe("names of a configuration", () => {
     });
     expectTypeOf(config).toEqualTypeOf<DefinedConfig<undefined>>();
     createGateway(config);
+    // Without defineConfig, names are not looked at.
+    createGateway({
+      upstreams,
+      middleware: [{ type: "@scope/x", config: { any: 1 } }],
+      routes: [{ path: "/a", upstream: "any", middleware: ["any", { type: "a-package", config: { any: 1 } }] }],
+    });
   });
 
   it("that are wrong do not compile, at the place where they stand", () => {

@@ -475,11 +475,30 @@ export const TYPE_SPELLINGS: Readonly<Record<string, keyof typeof MIDDLEWARE>> =
   header: "headers",
 };
 
+/** How a package or a file with a hook is named: what has `@`, `.`, `/` or `-` at its place can't be a built-in type. */
+export type PackageName = `@${string}` | `.${string}` | `${string}/${string}` | `${string}-${string}`;
+
+/** The same for values; a built-in type or a misspelling of one is looked for first. */
+export const PACKAGE_NAME = /^[@.]|\/|^[a-z0-9][a-z0-9.]*-[a-z0-9.-]+$/;
+
+/** A hook of a package or a file in place. */
+export interface PackageMiddleware {
+  /** The package, or a file beside the configuration. */
+  type: PackageName;
+  /** Options of the hook; checked when the configuration is loaded. */
+  config?: unknown;
+}
+
 /** A middleware as `{type, config}`. */
 export const middleware = tagged(MIDDLEWARE, TYPE_SPELLINGS).doc("A middleware: its type and its settings.");
+
+type BuiltIn = typeof middleware;
+
+/** The same where hooks may stand too: names of loaded ones have taken their place when this reads them. */
+export const anyMiddleware = middleware as unknown as Schema<InputOf<BuiltIn> | PackageMiddleware, OutputOf<BuiltIn>>;
 
 /** What a route lists: a name or a middleware in place. */
 export const middlewareUse = either('the name of a middleware or an object with "type" and "config"', {
   string: string({ min: 1, max: 64 }),
-  object: middleware,
+  object: anyMiddleware,
 });

@@ -3,7 +3,7 @@ import { type InputOf, isObject, list, map, type OutputOf, object, raw, string }
 import { apikey, basic, jwt, jwtAuthz, mtls, redis } from "./auth.ts";
 import { file, name } from "./formats.ts";
 import { hooks, hookWorkers } from "./hooks.ts";
-import { compression, cors, ipFilter, middleware, rateLimit, surface, transform } from "./middleware.ts";
+import { anyMiddleware, compression, cors, ipFilter, middleware, rateLimit, surface, transform } from "./middleware.ts";
 import { admin, dns, health, logging, metrics } from "./observability.ts";
 import { route } from "./route.ts";
 import { listener, server } from "./server.ts";
@@ -68,7 +68,7 @@ export const root = object(
       .doc("Further ports, or all of them: without `server.port` and `server.https_port` there are only these."),
     upstreams: list(upstream, { max: 100_000 }).default([]).doc("Named sets of backends."),
     routes: list(route, { max: 1_000_000 }).default([]).doc("What is done with which requests."),
-    middleware: list(middleware, { max: 20 })
+    middleware: list(anyMiddleware, { max: 20 })
       .default([])
       .doc("Global middleware: runs on every route and on Titan's own answers."),
     named_middleware: map(middleware, named).default({}).doc("Middleware by name, for routes to list."),
