@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { ERRORS, TitanError } from "./errors.ts";
 
-test("docs/errors.md is the table (npx vitest run -u src/errors.test.ts writes it)", async () => {
+test("docs/errors.md is the table (npx vitest run src/errors.test.ts -u writes it)", async () => {
   const rows = Object.entries(ERRORS).map(
     ([code, { exit, when, fix }]) => `## ${code}\n\n${when}\n\n**Fix.** ${fix}\n\nExit code ${exit}.\n`,
   );

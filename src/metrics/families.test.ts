@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { FAMILIES } from "./families.ts";
 
-test("docs/metrics.md is the table (npx vitest run -u src/metrics writes it)", async () => {
+test("docs/metrics.md is the table (npx vitest run src/metrics -u writes it)", async () => {
   const rows = FAMILIES.map(({ name, type, help }) => `| \`${name}\` | ${type} | ${help} |`);
   const page = `# Metrics
 

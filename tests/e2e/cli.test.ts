@@ -282,8 +282,18 @@ test("version", () => {
 test("completion scripts are valid shell", () => {
   const script = titan(["completion", "bash"]).out;
   expect(spawnSync("bash", ["-n"], { input: script }).status).toBe(0);
-  const complete = `${script}\nCOMP_WORDS=(titan ser); COMP_CWORD=1; _titan; echo "\${COMPREPLY[@]}"`;
-  expect(spawnSync("bash", [], { input: complete, encoding: "utf8" }).stdout.trim()).toBe("serve");
+  const words = (...typed: string[]) => {
+    const line = `COMP_WORDS=(titan ${typed.map((word) => `"${word}"`).join(" ")}); COMP_CWORD=${typed.length}`;
+    const complete = `${script}\n${line}; _titan; echo "\${COMPREPLY[@]}"`;
+    return spawnSync("bash", [], { input: complete, encoding: "utf8" }).stdout.trim();
+  };
+  expect(words("ser")).toBe("serve");
+  expect(words("--up")).toBe("--upstream");
+  expect(words("serve", "--log-level", "w")).toBe("warn");
+  expect(words("completion", "")).toBe("bash zsh fish");
+  expect(words("schema", "t")).toBe("test");
+  expect(words("explain", "DEL")).toBe("DELETE");
+  expect(words("help", "rel")).toBe("reload");
   expect(titan(["completion", "zsh"]).out).toContain("#compdef titan");
   expect(titan(["completion", "fish"]).out).toContain("complete -c titan");
   expect(titan(["completion", "tcsh"]).code).toBe(2);

@@ -32,6 +32,7 @@ export const LOG_FIELDS = [
   "upstream_first_byte_ms",
   "tries",
   "error",
+  "error_detail",
   "user_agent",
   "referer",
   "user",
@@ -55,6 +56,7 @@ const DEFAULT_FIELDS = [
   "upstream_first_byte_ms",
   "tries",
   "error",
+  "error_detail",
   "user_agent",
 ];
 

@@ -13,7 +13,7 @@
 //! | `status` `bytes_in` `bytes_out` | status sent; bytes of the bodies |
 //! | `duration_ms` | first byte of the head to last byte of the answer |
 //! | `upstream_connect_ms` `upstream_first_byte_ms` | absent where no new connection was made, or no answer came |
-//! | `tries` `error` | tries at upstreams; stage of an answer that Titan made itself |
+//! | `tries` `error` `error_detail` | tries at upstreams; stage of an answer that Titan made itself, and what exactly went wrong there |
 //! | `user_agent` `referer` | request headers; secrets in the referer's query are redacted |
 //! | `user` | identity that authentication established |
 //! | `header.NAME` | any other request header that carries no credentials |
@@ -87,6 +87,8 @@ pub struct Entry<'a> {
     pub tries: u32,
     /// Stage of an answer that Titan made, and of an error after the head.
     pub stage: Option<&'static str>,
+    /// What went wrong, in words.
+    pub detail: Option<&'a str>,
     /// Identity that authentication established.
     pub user: Option<&'a str>,
     /// Query parameters that carried a credential, whatever their names are.

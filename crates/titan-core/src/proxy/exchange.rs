@@ -1,5 +1,6 @@
 //! The state of one request, from its head to the last byte of its answer.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -75,6 +76,8 @@ pub struct Notes {
     pub status: u16,
     /// Stage of an answer of Titan's own, or of an error after the head.
     pub stage: Option<&'static str>,
+    /// What went wrong there, for the log alone.
+    pub detail: Option<Cow<'static, str>>,
     /// Bytes of the request's body.
     pub bytes_in: u64,
     /// Bytes of the answer's body.

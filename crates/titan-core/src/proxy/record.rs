@@ -65,6 +65,7 @@ pub(super) fn close<D: Downstream>(x: &Exchange<'_>, down: &D) {
         upstream_first_byte: notes.first_byte,
         tries: notes.tries,
         stage: notes.stage,
+        detail: notes.detail.as_deref(),
         user: x.kit.policy.identity().map(|identity| identity.subject()).filter(|subject| !subject.is_empty()),
         hidden: x.kit.policy.hidden(),
     });
@@ -134,6 +135,7 @@ pub(super) fn bare<'a>(
         upstream_first_byte: None,
         tries: 0,
         stage: Some(stage),
+        detail: None,
         user: None,
         hidden: &[],
     }

@@ -12,6 +12,7 @@ use crate::error::{ErrorKind, ProxyError, Side};
 use crate::http::answer::{Answer, json_string};
 use crate::http::head::Method;
 use crate::http::ops::HeaderOps;
+use crate::metrics::access_log::Entry;
 use crate::metrics::{Done, Id};
 use crate::proxy::Local;
 
@@ -68,6 +69,7 @@ fn late_stage(error: &ProxyError) -> &'static str {
 
 /// Answers with the error, or cuts where an answer has begun.
 pub(super) async fn rescue<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, error: ProxyError) -> After {
+    x.notes.detail = Some(error.detail.clone());
     if x.answered {
         x.notes.stage = Some(late_stage(&error));
         return if grpc::is_grpc(x.head()) { end_call(down, &error).await } else { After::Reset };
@@ -145,7 +147,8 @@ pub async fn refuse<D: Downstream>(local: &Local, down: &mut D, error: &ProxyErr
         let client = down.client();
         let ip: IpAddr = client.peer.ip().to_canonical();
         let time = SystemTime::now();
-        log.write(&super::record::bare(client, ip, &down.listener().name, &ids.request_id, form.status, form.stage, started, time));
+        let entry = super::record::bare(client, ip, &down.listener().name, &ids.request_id, form.status, form.stage, started, time);
+        log.write(&Entry { detail: Some(&error.detail), ..entry });
     }
     if sent { After::Linger } else { After::Close }
 }

@@ -143,6 +143,23 @@ fn when_every_backend_fails_the_error_says_which_kind() {
 }
 
 #[test]
+fn what_exactly_failed_is_in_the_log_and_not_in_the_answer() {
+    let file = std::env::temp_dir().join(format!("titan-detail-{}.log", std::process::id()));
+    let mut config = two(dead(), dead());
+    config["access_log"] = json!({ "format": "json", "fields": ["error", "error_detail"], "output": file.to_str().unwrap() });
+    let gateway = gateway(config);
+    let answer = Peer::connect(address(&gateway)).get("/").unwrap();
+    assert!(!answer.text().contains("refused"));
+    let read = || std::fs::read_to_string(&file).ok().and_then(|text| serde_json::from_str::<serde_json::Value>(text.lines().next()?).ok());
+    eventually("the line of the failed request", || read().is_some());
+    let line = read().unwrap();
+    let _ = std::fs::remove_file(&file);
+    assert_eq!(line["error"], "connect");
+    let detail = line["error_detail"].as_str().unwrap();
+    assert!(detail.starts_with("connecting to 127.0.0.1:") && detail.contains("refused"), "{detail}");
+}
+
+#[test]
 fn an_open_circuit_answers_at_once() {
     let (bad, count) = closing();
     let mut config = proxy(bad.address);

@@ -79,6 +79,7 @@ impl Value<'_> {
             FieldKind::UpstreamFirstByte => self.millis(entry.upstream_first_byte?),
             FieldKind::Tries => self.number(entry.tries),
             FieldKind::Error => self.plain(entry.stage?.as_bytes()),
+            FieldKind::ErrorDetail => self.text(entry.detail?.as_bytes()),
             FieldKind::UserAgent => self.text(entry.head?.get(HeaderId::UserAgent)?),
             FieldKind::Referer => {
                 let referer = entry.head?.get(HeaderId::Referer)?;

@@ -38,6 +38,7 @@ pub(super) enum FieldKind {
     UpstreamFirstByte,
     Tries,
     Error,
+    ErrorDetail,
     UserAgent,
     Referer,
     User,
@@ -46,7 +47,7 @@ pub(super) enum FieldKind {
 }
 
 /// Names in the configuration.
-const NAMES: [(&str, FieldKind); 30] = [
+const NAMES: [(&str, FieldKind); 31] = [
     ("time", FieldKind::Time),
     ("request_id", FieldKind::RequestId),
     ("correlation_id", FieldKind::CorrelationId),
@@ -74,6 +75,7 @@ const NAMES: [(&str, FieldKind); 30] = [
     ("upstream_first_byte_ms", FieldKind::UpstreamFirstByte),
     ("tries", FieldKind::Tries),
     ("error", FieldKind::Error),
+    ("error_detail", FieldKind::ErrorDetail),
     ("user_agent", FieldKind::UserAgent),
     ("referer", FieldKind::Referer),
     ("user", FieldKind::User),

@@ -88,6 +88,7 @@ fn entry(head: Option<&RequestHead>) -> Entry<'_> {
         upstream_first_byte: Some(Duration::from_micros(999)),
         tries: 1,
         stage: None,
+        detail: None,
         user: None,
         hidden: &[],
     }
