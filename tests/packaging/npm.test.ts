@@ -119,7 +119,26 @@ describe("installed in an empty project without a registry", () => {
     ).toBe("functionfunction\n");
     writeFileSync(
       join(project, "use.mts"),
-      'import { defineConfig } from "@titan-gateway/titan";\nexport const n: number = defineConfig({ server: { port: 1 } }).server.port;\n// @ts-expect-error: a port is a number\ndefineConfig({ server: { port: [] } });\n',
+      `import { createGateway, defineConfig, defineHook } from "@titan-gateway/titan";
+       import { createTestGateway } from "@titan-gateway/titan/testing";
+       export const n: number = defineConfig({ server: { port: 1 } }).server.port;
+       // @ts-expect-error: a port is a number
+       defineConfig({ server: { port: [] } });
+       const config = defineConfig({
+         upstreams: [{ name: "api", backends: ["127.0.0.1:1"] }],
+         hooks: { tenant: defineHook({ onRequest: (ctx) => ctx.json(ctx.request.path) }) },
+         routes: [
+           { path: "/users/:id", upstream: "api", middleware: ["tenant"], onRequest: (ctx) => ctx.respond(200, ctx.params.id) },
+           // @ts-expect-error: no upstream has this name
+           { path: "/a", upstream: "apo" },
+           // @ts-expect-error: no middleware has this name
+           { path: "/b", upstream: "api", middleware: ["tenat"] },
+         ],
+       });
+       createGateway(config);
+       createTestGateway(config);
+       export default defineConfig(async ({ mode }) => defineConfig({ description: mode }));
+      `,
     );
     must(
       join(ROOT, "node_modules/.bin/tsc"),
