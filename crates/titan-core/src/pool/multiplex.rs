@@ -15,7 +15,7 @@ use super::Connection;
 use crate::rt::clock;
 
 /// Window of a stream: what a backend can send ahead of a slow client.
-const STREAM_WINDOW: u32 = 256 << 10;
+const STREAM_WINDOW: u32 = 128 << 10;
 /// Window of a connection: more than its streams may take together. Were it less, clients that do not read would stop everybody else's
 /// streams on the connection with theirs.
 const CONNECTION_WINDOW: u32 = 1 << 30;

@@ -472,6 +472,10 @@ fn framings<'x, D: Downstream>(x: &'x Exchange<'_>, down: &D, route: &Route) -> 
         _ if x.held => Framing::Length(x.kit.replay.len() as u64),
         BodyKind::Length(n) => Framing::Length(n),
         BodyKind::None if head.facts.length.is_some() => Framing::Length(0),
+        // The end of its stream said so; over HTTP/1.1 some servers ask for a length (411) where a body would have a meaning.
+        BodyKind::None if head.version == Version::H2 && matches!(head.method, Method::Post | Method::Put | Method::Patch) => {
+            Framing::Length(0)
+        }
         BodyKind::None | BodyKind::Tunnel => Framing::None,
         BodyKind::Chunked | BodyKind::UntilClose => Framing::Chunked,
     };

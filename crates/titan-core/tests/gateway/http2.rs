@@ -82,6 +82,21 @@ fn bodies_pass_both_ways_through_the_windows() {
 }
 
 #[test]
+fn a_request_without_a_body_says_so_to_http1_where_a_body_would_have_a_meaning() {
+    let origin = Origin::echo();
+    let gateway = gateway(proxy(origin.address));
+    run(async {
+        let client = connect(address(&gateway)).await;
+        for (method, said) in [("POST", true), ("PUT", true), ("PATCH", true), ("GET", false), ("DELETE", false), ("OPTIONS", false)] {
+            let request = Request::builder().method(method).uri("http://titan.test/").body(()).unwrap();
+            let seen = ask(&client, request, b"", None).await.unwrap().text().to_ascii_lowercase();
+            assert_eq!(seen.contains("content-length: 0\r\n"), said, "{method}: {seen}");
+            assert!(!seen.contains("transfer-encoding"), "{method}: {seen}");
+        }
+    });
+}
+
+#[test]
 fn heads_without_bodies_end_their_streams() {
     let origin = Origin::new(|mut peer| {
         loop {
