@@ -135,7 +135,9 @@ describe("onRequest", () => {
         if (ctx.request.headers.has("x-blue")) ctx.forward({ upstream: "blue" });
         if (ctx.request.headers.has("x-nowhere")) ctx.forward({ upstream: "nowhere" });
         if (ctx.request.headers.has("x-backend")) ctx.forward({ backend: `127.0.0.1:${api.port}` });
+        if (ctx.request.headers.has("x-lost")) ctx.forward({ backend: "192.0.2.1:80" });
       },
+      onError: (ctx) => ctx.response.headers.set("x-why", `${ctx.error.stage}: ${ctx.error.message}`),
     });
     const name = async (header: string) =>
       ((await (await get("/a", { headers: { [header]: "1" } })).json()) as Echoed).backend;
@@ -147,6 +149,11 @@ describe("onRequest", () => {
       message: expect.stringMatching(/no upstream "nowhere": it has api, blue/),
       fields: { stack: expect.stringContaining("hooks.test.ts") },
     });
+    const lost = await get("/a", { headers: { "x-lost": "1" } });
+    expect([lost.status, lost.headers.get("x-why")]).toEqual([
+      503,
+      'no_endpoint: the backend "192.0.2.1:80" that a hook chose is none of the upstream "api" that is usable',
+    ]);
   });
 
   it("reads bodies within its limit", async () => {

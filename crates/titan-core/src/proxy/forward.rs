@@ -59,7 +59,7 @@ pub async fn forward<D: Downstream>(
     }
     loop {
         let input = PickInput { client: x.client.ip, head: x.head(), path: x.path(), exclude: &tried, only: backend.as_deref() };
-        let mut picked = upstream.pick(&input).map_err(unavailable)?;
+        let mut picked = upstream.pick(&input).map_err(|kind| unavailable(kind, upstream, backend.as_deref()))?;
         let endpoint = picked.endpoint().id;
         let result = attempt(x, snapshot, down, route, proxy, upstream, &mut picked, &mut transfer, refresh).await;
         let (error, stale) = match result {
@@ -483,10 +483,13 @@ fn framings<'x, D: Downstream>(x: &'x Exchange<'_>, down: &D, route: &Route) -> 
     (framing, upgrade)
 }
 
-fn unavailable(kind: ErrorKind) -> ProxyError {
-    let detail = match kind {
-        ErrorKind::CircuitOpen => "the circuit of every usable backend is open",
-        _ => "no backend is usable",
+fn unavailable(kind: ErrorKind, upstream: &Upstream, chosen: Option<&str>) -> ProxyError {
+    let detail = match (kind, chosen) {
+        (_, Some(backend)) => {
+            format!("the backend {backend:?} that a hook chose is none of the upstream {:?} that is usable", upstream.name)
+        }
+        (ErrorKind::CircuitOpen, None) => "the circuit of every usable backend is open".into(),
+        _ => "no backend is usable".into(),
     };
     ProxyError::gateway(kind, detail)
 }

@@ -358,7 +358,8 @@ impl Upstream {
                 .candidate(view, input, turn, &spare)
                 .or_else(|| self.candidate(view, input, turn, &fresh))
                 .or_else(|| self.candidate(view, input, turn, &free));
-            let Some(at) = at else { return Err(ErrorKind::CircuitOpen) };
+            // Nothing refused: none of them is the one that a hook chose.
+            let Some(at) = at else { return Err(if refused.is_empty() { ErrorKind::NoEndpoint } else { ErrorKind::CircuitOpen }) };
             let endpoint = &view.candidates[at];
             let probe = match endpoint.admit() {
                 Admission::Pass => false,
