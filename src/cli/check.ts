@@ -1,6 +1,6 @@
 import { Command } from "commander";
 import { TitanError } from "../errors.ts";
-import { err, print, printJson, say } from "./io.ts";
+import { count, err, print, printJson, say } from "./io.ts";
 import { configOption, jsonOption, strictOption } from "./options.ts";
 
 /** `titan check` */
@@ -45,7 +45,7 @@ Examples:
       else {
         const { routes, upstreams } = result.config;
         say(
-          `${err.green("ok")} ${result.file ?? "built-in demo"}: ${routes.length} routes, ${upstreams.length} upstreams`,
+          `${err.green("ok")} ${result.file ?? "built-in demo"}: ${count(routes.length, "route")}, ${count(upstreams.length, "upstream")}`,
         );
       }
     });

@@ -2,7 +2,7 @@
 import type { RunningStatus } from "../admin/api.ts";
 import { reachable } from "../gateway/target.ts";
 import type { ExplainedAction, ExplainRequest, Explanation } from "../gateway/types.ts";
-import { out, table } from "./io.ts";
+import { count, out, table } from "./io.ts";
 
 /** `titan status` */
 export function describeStatus(status: RunningStatus): string {
@@ -11,7 +11,9 @@ export function describeStatus(status: RunningStatus): string {
   ];
   if (status.file) lines.push(`configuration  ${status.file}`);
   if (status.admin) lines.push(`admin          http://${reachable(status.admin.address)}:${status.admin.port}`);
-  lines.push(`up for         ${duration(status.uptime_ms)}, ${status.workers} workers, ${status.routes} routes`);
+  lines.push(
+    `up for         ${duration(status.uptime_ms)}, ${count(status.workers, "worker")}, ${count(status.routes, "route")}`,
+  );
   if (status.snapshots > 1) {
     lines.push(`held           ${status.snapshots - 1} earlier configurations, by requests that began under them`);
   }

@@ -56,3 +56,8 @@ export function table(heading: readonly string[], rows: readonly (readonly strin
       .trimEnd();
   return [out.bold(line(heading)), ...rows.map(line)].join("\n");
 }
+
+/** `1 route`, `2 routes`. */
+export function count(n: number, what: string): string {
+  return `${n} ${what}${n === 1 ? "" : "s"}`;
+}

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** The `titan` command. Each subcommand is one file; what a subcommand needs is imported when it runs, so that starting is quick. */
 import { Command, CommanderError } from "commander";
+import { TitanError } from "../errors.ts";
 import { version } from "../version.ts";
 import { check } from "./check.ts";
 import { completion } from "./completion.ts";
@@ -79,8 +80,12 @@ export async function main(args: readonly string[]): Promise<void> {
     await titan.parseAsync(withDefault(args), { from: "user" });
   } catch (error) {
     // Commander has said it already; 0 is help or the version.
-    if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
-    else await fail(error, args.includes("--json"));
+    const json = args.includes("--json");
+    if (!(error instanceof CommanderError)) await fail(error, json);
+    else if (error.exitCode !== 0) {
+      process.exitCode = 2;
+      if (json) await fail(new TitanError("TITAN_USAGE", error.message.replace(/^error: /, "")), json);
+    }
   }
 }
 

@@ -252,6 +252,12 @@ test("usage errors end with 2 and say so on stderr", () => {
   expect(titan(["chekc"]).err).toContain("check");
 });
 
+test("with --json a usage error is data, too", () => {
+  const { code, out } = titan(["check", "--json", "one.yaml", "two.yaml"]);
+  expect(code).toBe(2);
+  expect(JSON.parse(out).error).toMatchObject({ code: "TITAN_USAGE", message: expect.stringContaining("too many") });
+});
+
 test("help shows examples and ends with 0, on stdout", () => {
   for (const name of [
     "serve",

@@ -139,7 +139,9 @@ const forwarding = object(
       check: (text) => (/\s/.test(text) ? "must not hold white space" : undefined),
     })
       .default("titan")
-      .doc("Pseudonym in `Via`; empty = no `Via`."),
+      .doc(
+        "Pseudonym in `Via`; empty = no `Via`. nginx as a backend compresses for requests with `Via` only where its `gzip_proxied` says so.",
+      ),
     request_id_header: string({ max: 256 })
       .default("x-request-id")
       .doc("Header of the request id; empty = none is written."),
