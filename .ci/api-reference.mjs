@@ -127,8 +127,12 @@ function item(list, missing) {
 }
 
 function signature(item) {
-  const text = item.excerpt.text.replace(/^export declare /, "").trim();
-  return text.replace(/;$/, "");
+  const text = item.excerpt.text
+    .replace(/^export declare /, "")
+    .trim()
+    .replace(/;$/, "");
+  // Type parameters stand one below the other where there are many.
+  return text.length > 400 ? text.replaceAll(/, (?=(const )?[A-Z] (extends|=) )/g, ",\n  ") : text;
 }
 
 const oneLine = (text) => text.replaceAll(/\s+/g, " ").replaceAll("`", "'");
@@ -162,6 +166,7 @@ function obvious(item) {
 function text(node) {
   return render(node)
     .replaceAll(/[ \t]+\n/g, "\n")
+    .replaceAll(/\n{3,}/g, "\n\n")
     .trim();
 }
 
