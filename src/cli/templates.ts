@@ -72,12 +72,23 @@ export default defineConfig({
       backends: [{ host: "127.0.0.1", port: 3000 }],
     },
   ],
-  routes: [{ path: "/*", upstream: "app" }],
+  routes: [
+    // A hook in place: called for these requests only, with the types of the path.
+    { path: "/greet/:name", upstream: "app", onRequest: (ctx) => ctx.json({ hello: ctx.params.name }) },
+    { path: "/*", upstream: "app" },
+  ],
   middleware: [{ type: "rate_limit", config: { requests_per_second: 100, burst: 200 } }],
 });
 `,
     },
-    "titan.config.test.yaml": { next: "titan test", text: CASES.replace("CONFIG", "titan.config.ts") },
+    "titan.config.test.yaml": {
+      next: "titan test",
+      text: `${CASES.replace("CONFIG", "titan.config.ts")}
+  - name: a hook greets by itself
+    request: GET /greet/jo
+    expect: { status: 200, json: { hello: jo }, answered_by: /greet/:name.hook, forwarded: null }
+`,
+    },
   },
   embedded: {
     "gateway.config.mjs": {

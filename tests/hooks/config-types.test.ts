@@ -1,6 +1,7 @@
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { afterAll, describe, expect, expectTypeOf, it } from "vitest";
 import {
@@ -311,4 +312,77 @@ defineConfig({ rotes: [] });
     expect(many.work - few.work).toBeGreaterThan(0);
     expect((many.work - few.work) / 198).toBeLessThan(2_000);
   });
+
+  it("completes names in an editor", { timeout: 300_000 }, async () => {
+    const text = `import { defineConfig, defineHook } from "../../src/index.ts";
+export default defineConfig({
+  upstreams: [{ name: "api", backends: ["a:1"] }, { name: "web", backends: ["a:1"] }],
+  hooks: { tenant: defineHook({ onRequest: (ctx) => ctx.json({}) }) },
+  routes: [{ path: "/users/:id", upstream: "", middleware: [""], onRequest: (ctx) => ctx.params.x }],
+});
+`;
+    writeFileSync(join(folder, "edited.ts"), text);
+    const tsconfig = {
+      extends: join(root, "tsconfig.test.json"),
+      include: ["edited.ts"],
+      compilerOptions: { rootDir: root },
+    };
+    writeFileSync(join(folder, "tsconfig.json"), JSON.stringify(tsconfig));
+    const server = languageServer(folder);
+    try {
+      const uri = pathToFileURL(join(folder, "edited.ts")).href;
+      await server.ask("initialize", { processId: process.pid, rootUri: pathToFileURL(folder).href, capabilities: {} });
+      server.tell("initialized", {});
+      server.tell("textDocument/didOpen", { textDocument: { uri, languageId: "typescript", version: 1, text } });
+      const labels = async (before: string) => {
+        const lines = text.slice(0, text.indexOf(before) + before.length).split("\n");
+        const position = { line: lines.length - 1, character: lines.at(-1)?.length };
+        const items = await server.ask("textDocument/completion", { textDocument: { uri }, position });
+        return ((items as { items?: object[] }).items ?? (items as object[])).map(
+          (item) => (item as { label: string }).label,
+        );
+      };
+      expect(await labels('upstream: "')).toEqual(["api", "web"]);
+      expect(await labels('middleware: ["')).toEqual(expect.arrayContaining(["tenant", "jwt"]));
+      expect(await labels("ctx.params.")).toEqual(["id"]);
+    } finally {
+      server.end();
+    }
+  });
+
+  /** The compiler's own language server. */
+  function languageServer(cwd: string) {
+    const tsc = join(root, "node_modules/typescript/lib/tsc.js");
+    const child = spawn(process.execPath, [tsc, "--lsp", "--stdio"], { cwd, stdio: ["pipe", "pipe", "ignore"] });
+    const waiting = new Map<number, (result: unknown) => void>();
+    let heard = Buffer.alloc(0);
+    const write = (message: object) => {
+      const body = JSON.stringify({ jsonrpc: "2.0", ...message });
+      child.stdin.write(`Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
+    };
+    child.stdout.on("data", (part: Buffer) => {
+      heard = Buffer.concat([heard, part]);
+      for (;;) {
+        const end = heard.indexOf("\r\n\r\n");
+        const length = Number(/Content-Length: (\d+)/i.exec(heard.toString("latin1", 0, Math.max(end, 0)))?.[1]);
+        if (end < 0 || heard.length < end + 4 + length) return;
+        const message = JSON.parse(heard.toString("utf8", end + 4, end + 4 + length));
+        heard = heard.subarray(end + 4 + length);
+        // What it asks of the editor has no answer here.
+        if (message.method !== undefined) {
+          if (message.id !== undefined) write({ id: message.id, result: null });
+        } else waiting.get(message.id)?.(message.result);
+      }
+    });
+    let last = 0;
+    return {
+      tell: (method: string, params: object) => write({ method, params }),
+      ask: (method: string, params: object) =>
+        new Promise<unknown>((resolve) => {
+          waiting.set(++last, resolve);
+          write({ id: last, method, params });
+        }),
+      end: () => child.kill(),
+    };
+  }
 });
