@@ -163,6 +163,16 @@ async fn exchange(local: Rc<Local>, mut stream: Stream, parts: http::request::Pa
     if poll_fn(|cx| Poll::Ready(stream.is_reset(cx))).await {
         return;
     }
+    if let Some(doubt) = stream.doubt() {
+        let deadline = after(Some(doubt));
+        let reset = poll_fn(|cx| match stream.is_reset(cx) {
+            true => Poll::Ready(true),
+            false => stream.timer().poll(cx, deadline).map(|()| false),
+        });
+        if reset.await {
+            return;
+        }
+    }
     let protocol = parts.extensions.get::<h2::ext::Protocol>().map(|p| p.as_str().as_bytes());
     let limits = Limits { fields: stream.listener().max_headers };
     let head = match request(&parts, protocol, recycle::buffer(), &limits) {

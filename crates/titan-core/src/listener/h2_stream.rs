@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -24,6 +25,9 @@ use crate::rt::timers::Timer;
 
 /// Resets by the client are counted over this time.
 const RESET_WINDOW_MS: u64 = 30_000;
+
+/// Up to so many resets a connection is not suspected of anything.
+const CALM: usize = 50;
 
 /// What the streams of a connection share.
 pub(super) struct Shared {
@@ -108,6 +112,15 @@ impl Stream {
             self.count_reset();
         }
         reset
+    }
+
+    /// How long the stream waits before its request is looked at: where many streams were reset lately, the next ones are likely to be, and
+    /// a backend need not hear of those.
+    pub(super) fn doubt(&self) -> Option<Duration> {
+        // Without a look at the clock where nothing is suspected.
+        let (_, count) = self.shared.resets.get();
+        let lately = if count < CALM { 0 } else { self.shared.resets() };
+        (lately >= CALM).then(|| Duration::from_millis(lately as u64 / 5))
     }
 
     /// Resets the stream.
