@@ -136,8 +136,10 @@ async function sourceOf(options: ServeOptions): Promise<GatewaySource> {
     const file = findConfigFile();
     return file === undefined ? undefined : { file };
   }
-  const { upstream, host, port } = options;
-  const tls = options.tls ? await (await import("./dev-certificate.ts")).devCertificate() : undefined;
+  const { upstream, host, tls: secure } = options;
+  // With a certificate the one port is HTTPS: the variable means that one, and no other beside it.
+  const port = options.port ?? (secure && process.env.TITAN_PORT ? portOf(process.env.TITAN_PORT) : undefined);
+  const tls = secure ? await (await import("./dev-certificate.ts")).devCertificate() : undefined;
   try {
     return upstreamConfig({
       upstream,
@@ -150,14 +152,17 @@ async function sourceOf(options: ServeOptions): Promise<GatewaySource> {
   }
 }
 
-/** Flags are the strongest form of the environment's overrides. */
-function environment(options: ServeOptions): Record<string, string | undefined> {
-  const env = { ...process.env };
-  if (options.logLevel !== undefined) env.TITAN_LOG_LEVEL = options.logLevel;
-  if (options.upstream === undefined) {
-    if (options.port !== undefined) env.TITAN_PORT = String(options.port);
-    if (options.host !== undefined) env.TITAN_HOST = options.host;
-  }
+function portOf(text: string): number {
+  if (/^\d+$/.test(text) && Number(text) <= 65_535) return Number(text);
+  throw new TitanError("TITAN_USAGE", `TITAN_PORT is ${JSON.stringify(text)}, which is no port.`);
+}
+
+/** Flags are the strongest form of the environment's overrides. With `--upstream` they are in the configuration that is made of it. */
+function environment({ upstream, port, host, logLevel, tls }: ServeOptions): Record<string, string | undefined> {
+  const env: Record<string, string | undefined> = { ...process.env };
+  if (logLevel !== undefined) env.TITAN_LOG_LEVEL = logLevel;
+  if (port !== undefined || tls) env.TITAN_PORT = upstream === undefined ? String(port) : undefined;
+  if (host !== undefined) env.TITAN_HOST = upstream === undefined ? host : undefined;
   return env;
 }
 

@@ -110,6 +110,19 @@ test("--upstream puts Titan before one server", async () => {
   expect(await fetch(`${url}/a/b?c`).then((answer) => answer.json())).toMatchObject({ url: "/a/b?c" });
 });
 
+test("flags are stronger than TITAN_PORT and TITAN_HOST, with --upstream too", async () => {
+  const port = await freePort();
+  const variables = { TITAN_PORT: "1", TITAN_HOST: "203.0.113.1" };
+  const target = ["--upstream", `http://127.0.0.1:${backend.port}`, "--host", "127.0.0.1", "--port", String(port)];
+  expect(await start(target, variables)).toBe(`http://127.0.0.1:${port}`);
+  await serving?.stop();
+  const secure = [...target, "--tls"];
+  expect(await start(secure, { ...variables, XDG_CACHE_HOME: join(directory, "cache") })).toBe(
+    `https://127.0.0.1:${port}`,
+  );
+  expect(serving?.err()).not.toContain("http://127.0.0.1:1");
+});
+
 test("--upstream https: Host and SNI are the upstream's, its certificate is verified", async () => {
   // openssl's are authorities, which a server's certificate must not be.
   const made = devCertificate(["localhost"]);

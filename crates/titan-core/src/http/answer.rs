@@ -19,6 +19,11 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Whether it is what the configuration says, whatever its status: a fixed answer of 404 or a readiness of 503 is no error of anybody's.
+    pub fn is_wanted(&self) -> bool {
+        matches!(self.stage, "" | "fixed" | "builtin")
+    }
+
     /// The one form of an error: `{"error","message","request_id"}`, or problem+json (RFC 9457, with the same members beside its own) for a
     /// client that asks for it.
     pub fn error(status: u16, error: &str, message: &str, stage: &'static str, request_id: &[u8], head: &RequestHead) -> Self {

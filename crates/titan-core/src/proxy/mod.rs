@@ -274,7 +274,7 @@ async fn reply<D: Downstream>(x: &mut Exchange<'_>, down: &mut D, answer: Answer
     down.answer(&answer, &x.reply());
     x.answered = true;
     x.notes.status = status;
-    if status >= 400 && x.notes.stage.is_none() && !answer.stage.is_empty() {
+    if status >= 400 && x.notes.stage.is_none() && !answer.is_wanted() {
         // A policy or a hook refused it.
         x.notes.stage = Some(answer.stage);
     }

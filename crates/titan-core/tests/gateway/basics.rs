@@ -112,6 +112,8 @@ fn fixed_and_redirect_routes() {
     assert_eq!((answer.status, answer.text().as_str()), (418, "short"));
     let answer = client.get("/old/x/y").unwrap();
     assert_eq!((answer.status, answer.header("location")), (308, Some("/new/x/y")));
+    let seen: serde_json::Value = serde_json::from_str(&gateway.metrics_json()).unwrap();
+    assert_eq!(seen["errors"], json!({}), "an answer that the configuration asks for is no error");
 }
 
 #[test]
