@@ -51,7 +51,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(conn: &mu
             Next::Refuse(error) => {
                 conn.begin_refusal();
                 let (local, started) = (conn.local.clone(), conn.started.take().unwrap_or_else(Instant::now));
-                let after = Recycled::new(proxy::refuse(&local, conn, &error, started)).await;
+                let after = Recycled::new(|| proxy::refuse(&local, conn, &error, started)).await;
                 return Served::Closed(if matches!(after, After::Linger) { Box::pin(linger(conn)).await } else { Close::Error });
             }
         };
@@ -59,7 +59,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(conn: &mu
         conn.begin(&kit);
         // The exchange's state lives in a recycled block while it runs, so that an idle connection is small.
         let (local, started) = (conn.local.clone(), conn.started.take().unwrap_or_else(Instant::now));
-        let after = Recycled::new(proxy::exchange(local, conn, kit, started)).await;
+        let after = Recycled::new(|| proxy::exchange(local, conn, kit, started)).await;
         return Served::Closed(match after {
             After::Next if conn.lives_on() => continue,
             // Boxed, like all that is not the idle connection: a future is as large as the largest of its states.

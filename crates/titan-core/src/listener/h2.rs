@@ -55,7 +55,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(conn: H1<
                 let (parts, recv) = request.into_parts();
                 let stream = Stream::new(shared.clone(), life.port.spec(), recv, respond);
                 // The future lies in a block of its own: tokio moves what it is given when a task begins and when it ends.
-                tokio::task::spawn_local(Recycled::new(exchange(local.clone(), stream, parts)));
+                tokio::task::spawn_local(Recycled::new(|| exchange(local.clone(), stream, parts)));
             }
             Next::End(close) => return close,
         }

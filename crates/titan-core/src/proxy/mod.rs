@@ -62,6 +62,7 @@ pub enum After {
 }
 
 /// One request, from its head (in `kit`) to the last byte of its answer.
+#[inline(always)]
 pub fn exchange<D: Downstream>(local: Rc<Local>, down: &mut D, kit: Box<Kit>, started: Instant) -> impl Future<Output = After> {
     Timed(async move {
         let mut x = Exchange::begin(&local, down, kit, started);

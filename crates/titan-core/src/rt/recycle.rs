@@ -47,8 +47,17 @@ pub struct Recycled<F> {
 }
 
 impl<F> Recycled<F> {
-    /// Moves `value` into a block.
-    pub fn new(value: F) -> Self {
+    /// Makes a value in a block. It takes a closure and not the value: a future is as large as its largest state, what it begins with is a
+    /// few words, and only when it is made where it stays are no more than those written.
+    #[inline(always)]
+    pub fn new(make: impl FnOnce() -> F) -> Self {
+        let at = Self::block();
+        // SAFETY: the block has F's layout, and nobody else holds it.
+        unsafe { at.write(make()) };
+        Self { at }
+    }
+
+    fn block() -> NonNull<F> {
         let layout = Layout::new::<F>();
         assert!(layout.size() != 0, "a future of an exchange has state");
         let found = FREE
@@ -59,10 +68,7 @@ impl<F> Recycled<F> {
             // SAFETY: the layout is not of size zero (checked above).
             NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
         });
-        let at = block.cast::<F>();
-        // SAFETY: the block has F's layout, and nobody else holds it.
-        unsafe { at.write(value) };
-        Self { at }
+        block.cast()
     }
 }
 
@@ -145,7 +151,7 @@ mod tests {
     #[test]
     fn a_block_is_used_again_and_its_value_dropped_once() {
         let witness = Rc::new(());
-        let make = |w: Rc<()>| Recycled::new(async move { Rc::strong_count(&w) });
+        let make = |w: Rc<()>| Recycled::new(|| async move { Rc::strong_count(&w) });
         let first = make(witness.clone());
         let place = first.at.as_ptr() as usize;
         assert_eq!(Rc::strong_count(&witness), 2);
