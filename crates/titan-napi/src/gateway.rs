@@ -120,6 +120,8 @@ impl NativeGateway {
     pub fn apply<'env>(&self, env: &'env Env, config: String) -> Result<Object<'env>> {
         let core = self.core.clone();
         promise::spawn(env, "titan-apply", move || {
+            // Compiling, and freeing what was before: neither is in as much of a hurry as requests are.
+            system::give_way();
             let Some(gateway) = core.get() else { return not_started() };
             match parse(&config) {
                 Ok(config) => match gateway.apply(config) {
