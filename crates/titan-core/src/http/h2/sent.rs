@@ -1,7 +1,7 @@
 //! Heads to be sent, read off the lines that the HTTP/1.1 encoder wrote.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::http::h1::header_id;
 use crate::http::head::HeaderId;
@@ -61,19 +61,47 @@ fn read(block: &Bytes, mut at: usize, mut each: impl FnMut(HeaderId, &[u8], Byte
 
 /// A name or value that HTTP/2 can't carry is left out; the encoder writes none.
 fn add(fields: &mut HeaderMap, id: HeaderId, name: &[u8], value: Bytes) {
-    let name = match id {
-        HeaderId::XRequestId => Ok(X_REQUEST_ID),
-        HeaderId::Traceparent => Ok(TRACEPARENT),
-        _ => HeaderName::from_bytes(name),
-    };
-    if let (Ok(name), Ok(mut value)) = (name, HeaderValue::from_maybe_shared(value)) {
+    let name = known(id).or_else(|| HeaderName::from_bytes(name).ok());
+    if let (Some(name), Ok(mut value)) = (name, HeaderValue::from_maybe_shared(value)) {
         value.set_sensitive(is_unindexed(id));
         fields.append(name, value);
     }
 }
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// The names that most heads have, without a look at their letters.
+fn known(id: HeaderId) -> Option<HeaderName> {
+    const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+    const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+    const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+    const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+    const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+    Some(match id {
+        HeaderId::Accept => header::ACCEPT,
+        HeaderId::AcceptEncoding => header::ACCEPT_ENCODING,
+        HeaderId::Authorization => header::AUTHORIZATION,
+        HeaderId::CacheControl => header::CACHE_CONTROL,
+        HeaderId::ContentEncoding => header::CONTENT_ENCODING,
+        HeaderId::ContentLength => header::CONTENT_LENGTH,
+        HeaderId::ContentType => header::CONTENT_TYPE,
+        HeaderId::Cookie => header::COOKIE,
+        HeaderId::Date => header::DATE,
+        HeaderId::ETag => header::ETAG,
+        HeaderId::Location => header::LOCATION,
+        HeaderId::Origin => header::ORIGIN,
+        HeaderId::Referer => header::REFERER,
+        HeaderId::Server => header::SERVER,
+        HeaderId::SetCookie => header::SET_COOKIE,
+        HeaderId::Traceparent => TRACEPARENT,
+        HeaderId::UserAgent => header::USER_AGENT,
+        HeaderId::Vary => header::VARY,
+        HeaderId::Via => header::VIA,
+        HeaderId::XForwardedFor => X_FORWARDED_FOR,
+        HeaderId::XForwardedHost => X_FORWARDED_HOST,
+        HeaderId::XForwardedProto => X_FORWARDED_PROTO,
+        HeaderId::XRequestId => X_REQUEST_ID,
+        _ => return None,
+    })
+}
 
 /// Fields that stay out of the compression table (never-indexed literals, RFC 7541 §6.2.3): secrets, which a guess could be compared with
 /// there (§7.1), and values that no other message has, which would only push useful ones out.
@@ -100,6 +128,16 @@ mod tests {
         assert_eq!((&lines.start[..], lines.host.as_deref()), (&b"POST /x?y HTTP/1.1"[..], Some(&b"a"[..])));
         let got: Vec<_> = lines.fields.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
         assert_eq!(got, [("x-a", "1"), ("x-a", "2"), ("empty", "")]);
+    }
+
+    #[test]
+    fn a_known_name_is_written_as_it_is_read() {
+        let names = ["accept", "accept-encoding", "authorization", "cache-control", "content-encoding", "content-length", "content-type"];
+        let more = ["cookie", "date", "etag", "location", "origin", "referer", "server", "set-cookie", "traceparent", "user-agent", "vary"];
+        let ours = ["via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id"];
+        for name in names.iter().chain(&more).chain(&ours) {
+            assert_eq!(known(header_id(name.as_bytes())).unwrap().as_str(), *name);
+        }
     }
 
     #[test]
