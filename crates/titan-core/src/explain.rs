@@ -183,7 +183,7 @@ pub fn decide(snapshot: &Snapshot, request: &Request) -> Explanation {
         return answered_here(&name, &normal, &head, found);
     }
     let asked = policy::preflight_method(&head);
-    let mut input = MatchInput { host: name.as_bytes(), path: &normal, method: asked.unwrap_or(head.method_bytes()), head: &head };
+    let mut input = MatchInput { host: &name, path: &normal, method: asked.unwrap_or(head.method_bytes()), head: &head };
     let mut found = snapshot.router.find(&input);
     if asked.is_some() && !matches!(&found, Found::Route(index, _) if snapshot.routes[*index].chain.answers_preflight()) {
         // The route that it asks about does not answer: it is an OPTIONS request like another.
@@ -215,7 +215,7 @@ pub fn decide(snapshot: &Snapshot, request: &Request) -> Explanation {
         }
     };
     let mut out = Explanation {
-        host: name.to_string(),
+        host: String::from_utf8_lossy(&name).into_owned(),
         path: text(&normal),
         preflight,
         considered: snapshot.router.considered(&input).iter().map(|one| candidate(snapshot, one, taken, input.method)).collect(),

@@ -148,12 +148,15 @@ impl Forwarding {
         let traceparent = if self.trace_context && !keeps_traceparent(head) { Some(begin_trace(source)) } else { None };
         let believes = client.trusted || self.id_pattern.is_some();
         let kept = self.request_id.as_deref().filter(|_| believes).and_then(|name| self.received_id(name, head, client));
-        let mut request_id = SmallVec::new();
-        match (kept, &traceparent) {
-            (Some(id), _) => request_id.extend_from_slice(id),
-            (None, Some(t)) => request_id.extend_from_slice(&t[3..35]),
-            (None, None) => request_id = fresh_id(source),
-        }
+        let request_id = match (kept, &traceparent) {
+            (Some(id), _) => SmallVec::from_slice(id),
+            (None, Some(begun)) => {
+                let mut id = [0; 40];
+                id[..32].copy_from_slice(&begun[3..35]);
+                SmallVec::from_buf_and_len(id, 32)
+            }
+            (None, None) => fresh_id(source),
+        };
         let correlation_id = self.correlation_id.as_deref().map(|name| {
             let kept = if believes { self.received_id(name, head, client) } else { None };
             kept.unwrap_or(&request_id).into()
@@ -295,7 +298,9 @@ pub(crate) fn write_via(version: Version, pseudonym: &str, out: &mut Vec<u8>) {
     line(prefix, pseudonym.as_bytes(), out);
 }
 
-fn line(prefix: &[u8], value: &[u8], out: &mut Vec<u8>) {
+/// Appends a line whose value is known to be one. Inlined: of a constant prefix a few moves are left.
+#[inline(always)]
+pub(crate) fn line(prefix: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(prefix);
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
@@ -371,26 +376,37 @@ fn keeps_traceparent(head: &RequestHead) -> bool {
 /// A new trace, marked as sampled: services that follow their parent's decision would otherwise never record one.
 fn begin_trace(source: &mut IdSource) -> [u8; 55] {
     let mut t = *b"00-00000000000000000000000000000000-0000000000000000-01";
-    hex(source.next() | 1, &mut t[3..19]);
-    hex(source.next(), &mut t[19..35]);
-    hex(source.next() | 1, &mut t[36..52]);
+    t[3..19].copy_from_slice(&hex(source.next() | 1));
+    t[19..35].copy_from_slice(&hex(source.next()));
+    t[36..52].copy_from_slice(&hex(source.next() | 1));
     t
 }
 
 /// 32 hexadecimal digits.
 fn fresh_id(source: &mut IdSource) -> SmallVec<[u8; 40]> {
-    let mut id = [0; 32];
-    hex(source.next(), &mut id[..16]);
-    hex(source.next(), &mut id[16..]);
-    SmallVec::from_slice(&id)
+    let mut id = [0; 40];
+    id[..16].copy_from_slice(&hex(source.next()));
+    id[16..32].copy_from_slice(&hex(source.next()));
+    SmallVec::from_buf_and_len(id, 32)
 }
 
-fn hex(n: u64, out: &mut [u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (i, byte) in n.to_be_bytes().into_iter().enumerate() {
-        out[2 * i] = DIGITS[usize::from(byte >> 4)];
-        out[2 * i + 1] = DIGITS[usize::from(byte & 15)];
-    }
+/// The sixteen hexadecimal digits of a number, eight at a time.
+fn hex(n: u64) -> [u8; 16] {
+    let mut digits = [0; 16];
+    digits[..8].copy_from_slice(&hex_half((n >> 32) as u32));
+    digits[8..].copy_from_slice(&hex_half(n as u32));
+    digits
+}
+
+fn hex_half(n: u32) -> [u8; 8] {
+    // One nibble a byte.
+    let mut x = u64::from(n);
+    x = (x & 0xffff_0000) << 16 | (x & 0xffff);
+    x = (x & 0x0000_ff00_0000_ff00) << 8 | (x & 0x0000_00ff_0000_00ff);
+    x = (x & 0x00f0_00f0_00f0_00f0) << 4 | (x & 0x000f_000f_000f_000f);
+    // Those above 9 are letters, which lie so much further up.
+    let letters = (x + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+    (x + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
 }
 
 #[cfg(test)]

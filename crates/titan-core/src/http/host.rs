@@ -8,10 +8,18 @@ use crate::http::token::{self, CLASS, HOST, LOWER};
 /// Host and port of an authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host<'a> {
-    /// Lower case, without a trailing dot; an IPv6 literal keeps its brackets. Empty only for an empty authority.
-    pub name: Cow<'a, str>,
+    /// Lower case, without a trailing dot, ASCII; an IPv6 literal keeps its brackets. Empty only for an empty authority.
+    pub name: Cow<'a, [u8]>,
     /// Port, where one is given.
     pub port: Option<u16>,
+}
+
+impl Host<'_> {
+    /// Its name as text.
+    pub fn name(&self) -> &str {
+        // It was found to be ASCII.
+        std::str::from_utf8(&self.name).unwrap_or_default()
+    }
 }
 
 /// Reads `host[:port]`. User information, percent-encoding, white space and empty hosts before a port are refused.
@@ -31,8 +39,7 @@ pub fn normalise(authority: &[u8]) -> Result<Host<'_>, ProxyError> {
         [.., b'.'] => return Err(bad()),
         n => n,
     };
-    let name = std::str::from_utf8(name).map_err(|_| bad())?;
-    let name = if name.bytes().any(|b| b.is_ascii_uppercase()) { Cow::Owned(name.to_ascii_lowercase()) } else { Cow::Borrowed(name) };
+    let name = if name.iter().any(u8::is_ascii_uppercase) { Cow::Owned(name.to_ascii_lowercase()) } else { Cow::Borrowed(name) };
     Ok(Host { name, port })
 }
 
@@ -53,7 +60,7 @@ fn simple(authority: &[u8]) -> Option<Host<'_>> {
     if name.is_empty() || name.ends_with(b".") {
         return None;
     }
-    Some(Host { name: Cow::Borrowed(std::str::from_utf8(name).ok()?), port })
+    Some(Host { name: Cow::Borrowed(name), port })
 }
 
 /// Whether an authority follows the grammar.
@@ -100,7 +107,7 @@ mod tests {
             ("", "", None),
         ] {
             let host = normalise(raw.as_bytes()).expect(raw);
-            assert_eq!((&*host.name, host.port), (name, port), "{raw}");
+            assert_eq!((&*host.name, host.port), (name.as_bytes(), port), "{raw}");
         }
     }
 

@@ -11,4 +11,5 @@ pub mod head;
 pub mod host;
 pub mod ops;
 pub mod path;
+mod scan;
 pub mod token;

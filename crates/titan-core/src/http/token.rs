@@ -88,7 +88,7 @@ pub fn is_token(bytes: &[u8]) -> bool {
 
 /// A field value without control bytes.
 pub fn is_value(bytes: &[u8]) -> bool {
-    all(bytes, VALUE)
+    super::scan::value_end(bytes, 0) == bytes.len()
 }
 
 /// Value of a hexadecimal digit.

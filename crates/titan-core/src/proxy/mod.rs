@@ -102,7 +102,7 @@ async fn serve<D: Downstream>(x: &mut Exchange<'_>, down: &mut D) -> Result<Afte
     // The route: a CORS preflight belongs to the route that it asks about, where that route answers preflights.
     let host = authority.name;
     let find = |method: &[u8]| {
-        let found = snapshot.router.find(&MatchInput { host: host.as_bytes(), path: x.path(), method, head: x.head() });
+        let found = snapshot.router.find(&MatchInput { host: &host, path: x.path(), method, head: x.head() });
         match found {
             Found::Route(index, params) => Ok((index, params)),
             other => Err(other),

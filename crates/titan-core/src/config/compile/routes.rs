@@ -101,8 +101,8 @@ impl At<'_> {
         for (at, text) in raw.iter().enumerate() {
             let (wild, name) = text.strip_prefix("*.").map_or(("", &**text), |rest| ("*.", rest));
             match host::normalise(name.as_bytes()) {
-                Ok(host) if host.port.is_none() && !host.name.is_empty() && !host.name.contains('*') => {
-                    hosts.push(format!("{wild}{}", host.name));
+                Ok(host) if host.port.is_none() && !host.name.is_empty() && !host.name.contains(&b'*') => {
+                    hosts.push(format!("{wild}{}", host.name()));
                 }
                 _ => self.issue(
                     &format!("match.hosts[{at}]"),

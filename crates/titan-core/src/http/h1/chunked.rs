@@ -6,9 +6,9 @@
 use std::ops::Range;
 
 use super::header_id;
-use super::scan;
 use crate::error::{ErrorKind, ProxyError, RetrySafety};
 use crate::http::head::HeaderId;
+use crate::http::scan;
 use crate::http::token::{self, TCHAR, VALUE};
 
 /// Bytes of extensions in one body (they carry nothing, so this is room for a bad habit, not for a purpose).

@@ -262,6 +262,9 @@ struct Edits<'a> {
 impl<'a> Edits<'a> {
     fn of(ops: &'a HeaderOps) -> Self {
         let mut edits = Self::default();
+        if ops.is_empty() {
+            return edits;
+        }
         for op in ops.iter() {
             if let HeaderOp::Set(name, _) | HeaderOp::Remove(name) = op {
                 match header_id(name) {
@@ -356,7 +359,7 @@ fn write_date(date: &HttpDate, out: &mut Vec<u8>) {
 
 fn write_id(forwarding: &Forwarding, ids: &RequestIds, except: u64, out: &mut Vec<u8>) {
     match forwarding.request_id.as_deref() {
-        Some("x-request-id") if except & HeaderId::XRequestId.bit() == 0 => write_field(b"X-Request-Id", &ids.request_id, out),
+        Some("x-request-id") if except & HeaderId::XRequestId.bit() == 0 => forward::line(b"X-Request-Id: ", &ids.request_id, out),
         None | Some("x-request-id") => {}
         Some(name) => write_field(name.as_bytes(), &ids.request_id, out),
     }
@@ -364,6 +367,9 @@ fn write_id(forwarding: &Forwarding, ids: &RequestIds, except: u64, out: &mut Ve
 
 /// Writes the edits that nothing later on the same name undoes.
 fn write_edits(ops: &HeaderOps, except: u64, out: &mut Vec<u8>) {
+    if ops.is_empty() {
+        return;
+    }
     for (i, op) in ops.iter().enumerate() {
         let (HeaderOp::Add(name, value) | HeaderOp::Set(name, value)) = op else { continue };
         let undone = ops.iter().skip(i + 1).any(|later| matches!(later, HeaderOp::Set(n, _) | HeaderOp::Remove(n) if n == name));

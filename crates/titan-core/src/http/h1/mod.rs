@@ -5,6 +5,5 @@ pub mod encode;
 pub mod framing;
 mod names;
 pub mod parse;
-mod scan;
 
 pub use names::header_id;

@@ -2,12 +2,19 @@
 
 use crate::http::head::HeaderId;
 
-/// Sets bit 5 of every byte: lowers letters. Of the other `tchar`s only `^` and `_` change, into bytes that no known name holds.
+/// Sets bit 5 of every byte: lowers letters. Of the other `tchar`s only `^` and `_` change, into bytes that no known name holds; control
+/// bytes change into digits and `-`, which is why [`plain`] is asked too.
 const FOLD: u64 = 0x2020_2020_2020_2020;
 
 #[inline(always)]
 const fn word(s: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes([s[at], s[at + 1], s[at + 2], s[at + 3], s[at + 4], s[at + 5], s[at + 6], s[at + 7]]) | FOLD
+    u64::from_le_bytes([s[at], s[at + 1], s[at + 2], s[at + 3], s[at + 4], s[at + 5], s[at + 6], s[at + 7]])
+}
+
+/// Whether no byte is a control byte: each has bit 5 or bit 6.
+#[inline(always)]
+const fn plain(x: u64) -> bool {
+    (x | x << 1) & 0x4040_4040_4040_4040 == 0x4040_4040_4040_4040
 }
 
 #[inline(always)]
@@ -15,29 +22,40 @@ const fn half(s: &[u8], at: usize) -> u64 {
     u32::from_le_bytes([s[at], s[at + 1], s[at + 2], s[at + 3]]) as u64
 }
 
-/// The first and the last eight bytes, lowered; they overlap in names shorter than 16.
+/// The first and the last eight bytes; they overlap in names shorter than 16.
 #[inline(always)]
 const fn ends(s: &[u8]) -> (u64, u64) {
     let n = s.len();
     if n >= 8 {
         (word(s, 0), word(s, n - 8))
     } else if n >= 4 {
-        ((half(s, 0) | half(s, n - 4) << 32) | FOLD, 0)
+        let x = half(s, 0) | half(s, n - 4) << 32;
+        (x, x)
     } else if n >= 2 {
-        ((s[0] as u64 | (s[1] as u64) << 8 | (s[n - 1] as u64) << 16) | FOLD, 0)
+        let x = (s[0] as u64 | (s[1] as u64) << 8 | (s[n - 1] as u64) << 16) | FOLD << 24;
+        (x, x)
     } else {
         (0, 0)
     }
 }
 
+/// The same, lowered.
+#[inline(always)]
+const fn lowered((a, b): (u64, u64)) -> (u64, u64) {
+    (a | FOLD, b | FOLD)
+}
+
 macro_rules! known {
     ($name:ident; $($len:literal: $($id:ident = $text:literal),+;)+) => {{
-        let (a, b) = ends($name);
+        let found = ends($name);
+        let (a, b) = lowered(found);
         match $name.len() {
+            // In longer names the comparison below sees every byte.
+            _ if !(plain(found.0) && plain(found.1)) => {}
             $($len => {
                 $(
                     const { assert!($text.len() == $len) };
-                    const $id: (u64, u64) = ends($text);
+                    const $id: (u64, u64) = lowered(ends($text));
                     if a == $id.0 && b == $id.1 && ($len <= 16 || $name.eq_ignore_ascii_case($text)) {
                         return HeaderId::$id;
                     }
@@ -52,16 +70,16 @@ macro_rules! known {
 /// Whether a name that is not known begins like one in which a proxy says what it received.
 #[inline(always)]
 fn is_claim(first: u64, name: &[u8]) -> bool {
-    const FORWARDED: u64 = word(b"x-forwarded-", 0);
-    const ORIGINAL: u64 = word(b"x-original-", 0);
-    const REWRITE: u64 = word(b"x-rewrite-", 0);
+    const FORWARDED: u64 = word(b"x-forwarded-", 0) | FOLD;
+    const ORIGINAL: u64 = word(b"x-original-", 0) | FOLD;
+    const REWRITE: u64 = word(b"x-rewrite-", 0) | FOLD;
     (first == FORWARDED || first == ORIGINAL || first == REWRITE)
         && [&b"x-forwarded-"[..], b"x-original-", b"x-rewrite-"]
             .iter()
             .any(|p| name.len() > p.len() && name[..p.len()].eq_ignore_ascii_case(p))
 }
 
-/// Id of a field name in any case. The name must be a token.
+/// Id of a field name in any case. What is not a token has none: it is [`HeaderId::Other`].
 #[inline]
 #[allow(non_upper_case_globals, reason = "constants are named after the ids")]
 pub fn header_id(name: &[u8]) -> HeaderId {
@@ -125,6 +143,12 @@ mod tests {
             ("h", HeaderId::Other),
             ("", HeaderId::Other),
             ("date~", HeaderId::Other),
+            ("content\rlength", HeaderId::Other),
+            ("etag\r", HeaderId::Other),
+            ("t\u{5}", HeaderId::Other),
+            ("http\u{12}-settings", HeaderId::Other),
+            ("\0e", HeaderId::Other),
+            ("tra\0e", HeaderId::Other),
             ("X-Forwarded-Prefix", HeaderId::Claim),
             ("X-Original-URL", HeaderId::Claim),
             ("X-Rewrite-URL", HeaderId::Claim),

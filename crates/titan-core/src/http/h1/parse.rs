@@ -6,10 +6,10 @@
 use std::borrow::Cow;
 
 use super::names::header_id;
-use super::scan;
 use crate::error::{ErrorKind, ProxyError, RetrySafety};
 use crate::http::head::{Facts, Field, Fields, HeaderId, Method, RequestHead, ResponseHead, Span, Version};
 use crate::http::host;
+use crate::http::scan;
 use crate::http::token::{self, UNDERSCORE};
 use crate::rt::recycle;
 
@@ -395,7 +395,17 @@ fn scan_fields(bytes: &[u8], mut i: usize, version: Version, fields: &mut Fields
             i = some!(crlf(bytes, i, "bare CR"));
             break;
         }
-        let (end, classes) = scan::token_end(bytes, i);
+        // A name that is known is a token, and ends at its colon; any other one is looked at byte by byte.
+        let mut end = scan::colon(bytes, i);
+        let mut id = header_id(&bytes[i..end]);
+        let mut classes = 0;
+        if id.is_generic() {
+            let colon = end;
+            (end, classes) = scan::token_end(bytes, i);
+            if end != colon {
+                id = header_id(&bytes[i..end]);
+            }
+        }
         match bytes.get(end) {
             Some(b':') if end > i => {}
             None => return Ok(None),
@@ -406,7 +416,6 @@ fn scan_fields(bytes: &[u8], mut i: usize, version: Version, fields: &mut Fields
             _ => return Err(Malformed("malformed field name")),
         }
         let name = span(i, end);
-        let id = header_id(&bytes[i..end]);
         let mut start = end + 1;
         while let Some(b' ' | b'\t') = bytes.get(start) {
             start += 1;

@@ -59,6 +59,24 @@ pub fn target_end(bytes: &[u8], i: usize) -> usize {
     i
 }
 
+/// Index of the first colon at or after `i`; the length where there is none.
+#[inline]
+pub fn colon(bytes: &[u8], mut i: usize) -> usize {
+    while let Some(chunk) = bytes.get(i..i + 8) {
+        let x = u64::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3], chunk[4], chunk[5], chunk[6], chunk[7]]);
+        let x = x ^ (ONES * b':' as u64);
+        let m = x.wrapping_sub(ONES) & !x & HIGH;
+        if m != 0 {
+            return i + (m.trailing_zeros() / 8) as usize;
+        }
+        i += 8;
+    }
+    while i < bytes.len() && bytes[i] != b':' {
+        i += 1;
+    }
+    i
+}
+
 /// End of a token that begins at `i`, and the classes of its bytes together.
 #[inline]
 pub fn token_end(bytes: &[u8], mut i: usize) -> (usize, u8) {
@@ -88,6 +106,7 @@ mod tests {
                 assert_eq!(value_end(&s, 0), end(VALUE), "{b} at {at}");
                 assert_eq!(target_end(&s, 0), end(TARGET), "{b} at {at}");
                 assert_eq!(token_end(&s, 0).0, end(TCHAR), "{b} at {at}");
+                assert_eq!(colon(&s, 0), s.iter().position(|&b| b == b':').unwrap_or(20), "{b} at {at}");
             }
         }
     }
