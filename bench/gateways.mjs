@@ -285,7 +285,7 @@ const LOG_FIELDS = [
   "method",
   "path",
   "status",
-  "bytes_sent",
+  "bytes_out",
   "duration_ms",
   "upstream",
   "request_id",

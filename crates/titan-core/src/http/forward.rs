@@ -315,18 +315,21 @@ fn field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
 pub fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
     match ip {
         IpAddr::V4(v4) => {
-            for (i, octet) in v4.octets().into_iter().enumerate() {
-                if i > 0 {
-                    out.push(b'.');
-                }
+            let mut text = [b'.'; 16];
+            let mut at = 0;
+            for octet in v4.octets() {
                 if octet >= 100 {
-                    out.push(b'0' + octet / 100);
+                    text[at] = b'0' + octet / 100;
+                    at += 1;
                 }
                 if octet >= 10 {
-                    out.push(b'0' + octet / 10 % 10);
+                    text[at] = b'0' + octet / 10 % 10;
+                    at += 1;
                 }
-                out.push(b'0' + octet % 10);
+                text[at] = b'0' + octet % 10;
+                at += 2;
             }
+            out.extend_from_slice(&text[..at - 1]);
         }
         IpAddr::V6(_) => {
             use std::io::Write;

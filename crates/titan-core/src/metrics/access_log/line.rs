@@ -2,17 +2,20 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::plan::{AccessLog, Field, FieldKind};
 use super::{Entry, escape, redact};
 use crate::config::raw::LogFormat;
+use crate::http::forward::write_ip;
 use crate::http::head::{HeaderId, RequestHead, Version};
 
 /// Appends the line of `entry`, newline included.
 pub(super) fn write(log: &AccessLog, entry: &Entry<'_>, out: &mut Vec<u8>) {
     let json = log.format == LogFormat::Json;
+    out.reserve(512);
     let begin = if json {
         out.push(b'{');
         out.len()
@@ -53,8 +56,8 @@ impl Value<'_> {
             FieldKind::RequestId => self.text(some(entry.request_id)?),
             FieldKind::CorrelationId => self.text(some(entry.correlation_id)?),
             FieldKind::TraceId => self.text(some(entry.trace_id)?),
-            FieldKind::ClientIp => self.display(entry.client_ip),
-            FieldKind::Peer => self.display(entry.peer),
+            FieldKind::ClientIp => self.ip(entry.client_ip),
+            FieldKind::Peer => self.address(entry.peer),
             FieldKind::Protocol => self.plain(protocol(entry.head?.version)),
             FieldKind::Scheme => self.plain(entry.scheme.as_bytes()),
             FieldKind::TlsVersion => self.plain(entry.tls_version?.as_bytes()),
@@ -70,7 +73,7 @@ impl Value<'_> {
             FieldKind::Target => self.target(entry.head?, entry.hidden),
             FieldKind::Route => self.plain(some(entry.route.as_bytes())?),
             FieldKind::Upstream => self.plain(some(entry.upstream.as_bytes())?),
-            FieldKind::Backend => self.display(entry.backend?),
+            FieldKind::Backend => self.address(entry.backend?),
             FieldKind::Status => self.number(entry.status),
             FieldKind::BytesIn => self.number(entry.bytes_in),
             FieldKind::BytesOut => self.number(entry.bytes_out),
@@ -113,12 +116,30 @@ impl Value<'_> {
         }
     }
 
-    fn display(&mut self, value: impl std::fmt::Display) {
+    fn ip(&mut self, ip: IpAddr) {
         if self.json {
             self.out.push(b'"');
         }
-        // An address never fails to format, and a Vec never fails to grow.
-        let _ = std::io::Write::write_fmt(self.out, format_args!("{value}"));
+        write_ip(ip, self.out);
+        if self.json {
+            self.out.push(b'"');
+        }
+    }
+
+    fn address(&mut self, address: SocketAddr) {
+        if self.json {
+            self.out.push(b'"');
+        }
+        match address.ip() {
+            ip @ IpAddr::V4(_) => write_ip(ip, self.out),
+            ip @ IpAddr::V6(_) => {
+                self.out.push(b'[');
+                write_ip(ip, self.out);
+                self.out.push(b']');
+            }
+        }
+        self.out.push(b':');
+        self.number(address.port());
         if self.json {
             self.out.push(b'"');
         }
