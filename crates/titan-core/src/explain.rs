@@ -215,7 +215,7 @@ pub fn decide(snapshot: &Snapshot, request: &Request) -> Explanation {
         }
     };
     let mut out = Explanation {
-        host: String::from_utf8_lossy(&name).into_owned(),
+        host: text(&name),
         path: text(&normal),
         preflight,
         considered: snapshot.router.considered(&input).iter().map(|one| candidate(snapshot, one, taken, input.method)).collect(),
@@ -244,10 +244,10 @@ pub fn decide(snapshot: &Snapshot, request: &Request) -> Explanation {
 }
 
 /// What a built-in endpoint makes of a request.
-fn answered_here(host: &str, path: &[u8], head: &RequestHead, found: Builtin) -> Explanation {
+fn answered_here(host: &[u8], path: &[u8], head: &RequestHead, found: Builtin) -> Explanation {
     let (outcome, allow) =
         if builtin::is_read(head.method) { ("builtin", None) } else { ("method_not_allowed", Some(builtin::READ.into())) };
-    Explanation { outcome, allow, builtin: Some(found.name()), host: host.into(), path: text(path), ..Explanation::default() }
+    Explanation { outcome, allow, builtin: Some(found.name()), host: text(host), path: text(path), ..Explanation::default() }
 }
 
 fn does(route: &Route, index: usize, head: &RequestHead, params: &Params, normal: &[u8], client: IpAddr) -> Does {

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use super::client::{ClientInfo, Scheme};
 use super::h1::header_id;
 use super::head::{HeaderId, RequestHead, Version};
+use super::out::{Out, line, line_with, span};
 use super::token;
 
 /// Compiled forwarding rules.
@@ -207,36 +208,32 @@ impl Forwarding {
     }
 
     /// Appends the forwarding headers, but not those whose id is in `except` (a policy has decided about them).
-    pub(crate) fn write_request(&self, head: &RequestHead, client: &ClientInfo, ids: &RequestIds, except: u64, out: &mut Vec<u8>) {
+    pub(crate) fn write_request<O: Out>(&self, head: &RequestHead, client: &ClientInfo, ids: &RequestIds, except: u64, out: &mut O) {
         let wanted = |id: HeaderId| except & id.bit() == 0;
         // A trusted proxy's own word on protocol and host stays; the chain of addresses gets one more.
         let kept = |id: HeaderId| client.trusted && head.facts.has(id);
         if self.x_forwarded {
             if wanted(HeaderId::XForwardedFor) {
-                out.extend_from_slice(b"X-Forwarded-For: ");
-                if client.trusted {
-                    for value in head.get_all(HeaderId::XForwardedFor).filter(|v| !v.is_empty()) {
-                        out.extend_from_slice(value);
-                        out.extend_from_slice(b", ");
+                line_with(out, HeaderId::XForwardedFor, b"X-Forwarded-For: ", |out| {
+                    if client.trusted {
+                        for value in head.get_all(HeaderId::XForwardedFor).filter(|v| !v.is_empty()) {
+                            out.extend_from_slice(value);
+                            out.extend_from_slice(b", ");
+                        }
                     }
-                }
-                write_ip(client.peer.ip().to_canonical(), out);
-                out.extend_from_slice(b"\r\n");
+                    write_ip(client.peer.ip().to_canonical(), out);
+                });
             }
             if wanted(HeaderId::XForwardedProto) && !kept(HeaderId::XForwardedProto) {
-                let line: &[u8] = match client.scheme {
-                    Scheme::Http => b"X-Forwarded-Proto: http\r\n",
-                    Scheme::Https => b"X-Forwarded-Proto: https\r\n",
-                };
-                out.extend_from_slice(line);
+                line(out, HeaderId::XForwardedProto, b"X-Forwarded-Proto: ", client.scheme.as_str().as_bytes());
             }
             let authority = head.authority_bytes();
             if wanted(HeaderId::XForwardedHost) && !kept(HeaderId::XForwardedHost) && !authority.is_empty() {
-                line(b"X-Forwarded-Host: ", authority, out);
+                line(out, HeaderId::XForwardedHost, b"X-Forwarded-Host: ", authority);
             }
         }
         if self.forwarded && wanted(HeaderId::Forwarded) {
-            self.write_forwarded(head, client, out);
+            line_with(out, HeaderId::Forwarded, b"Forwarded: ", |out| self.write_forwarded(head, client, out));
         }
         if let Some(via) = self.via.as_deref().filter(|_| wanted(HeaderId::Via)) {
             write_via(head.version, via, out);
@@ -244,19 +241,18 @@ impl Forwarding {
         if let Some(name) = self.request_id.as_deref() {
             match name {
                 "x-request-id" if !wanted(HeaderId::XRequestId) => {}
-                "x-request-id" => line(b"X-Request-Id: ", &ids.request_id, out),
-                _ => field(name.as_bytes(), &ids.request_id, out),
+                "x-request-id" => line(out, HeaderId::XRequestId, b"X-Request-Id: ", &ids.request_id),
+                _ => field(out, name.as_bytes(), &ids.request_id),
             }
         }
         if let Some(t) = &ids.traceparent
             && wanted(HeaderId::Traceparent)
         {
-            line(b"traceparent: ", t, out);
+            line(out, HeaderId::Traceparent, b"traceparent: ", t);
         }
     }
 
     fn write_forwarded(&self, head: &RequestHead, client: &ClientInfo, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"Forwarded: ");
         if client.trusted {
             for value in head.get_all(HeaderId::Forwarded).filter(|v| !v.is_empty()) {
                 out.extend_from_slice(value);
@@ -284,31 +280,31 @@ impl Forwarding {
             out.extend_from_slice(authority);
             out.push(b'"');
         }
-        out.extend_from_slice(b"\r\n");
     }
 }
 
 /// Appends `Via` for a message received in that version.
-pub(crate) fn write_via(version: Version, pseudonym: &str, out: &mut Vec<u8>) {
-    let prefix: &[u8] = match version {
-        Version::H10 => b"Via: 1.0 ",
-        Version::H11 => b"Via: 1.1 ",
-        Version::H2 => b"Via: 2 ",
-    };
-    line(prefix, pseudonym.as_bytes(), out);
+pub(crate) fn write_via<O: Out>(version: Version, pseudonym: &str, out: &mut O) {
+    line_with(out, HeaderId::Via, b"Via: ", |out| {
+        out.extend_from_slice(match version {
+            Version::H10 => b"1.0 ",
+            Version::H11 => b"1.1 ",
+            Version::H2 => b"2 ",
+        });
+        out.extend_from_slice(pseudonym.as_bytes());
+    });
 }
 
-/// Appends a line whose value is known to be one. Inlined: of a constant prefix a few moves are left.
-#[inline(always)]
-pub(crate) fn line(prefix: &[u8], value: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(prefix);
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
-}
-
-fn field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(name);
-    line(b": ", value, out);
+/// Appends a line of any name.
+fn field<O: Out>(out: &mut O, name: &[u8], value: &[u8]) {
+    let text = out.text();
+    let start = text.len();
+    text.extend_from_slice(name);
+    text.extend_from_slice(b": ");
+    text.extend_from_slice(value);
+    let end = text.len();
+    text.extend_from_slice(b"\r\n");
+    out.note(header_id(name), span(start, start + name.len()), span(end - value.len(), end));
 }
 
 /// Appends an address. IPv4 by hand: `Display` costs as much as the rest of the head.

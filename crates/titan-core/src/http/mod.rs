@@ -10,6 +10,7 @@ pub mod h2;
 pub mod head;
 pub mod host;
 pub mod ops;
+pub mod out;
 pub mod path;
 mod scan;
 pub mod token;

@@ -16,7 +16,7 @@ use crate::http::answer::Answer;
 use crate::http::client::ClientInfo;
 use crate::http::h1::encode::{self, AnswerPlan, Framing, ResponsePlan};
 use crate::http::h1::framing::BodyKind;
-use crate::http::h2::fields;
+use crate::http::h2::Block;
 use crate::http::head::{HeaderId, Method, RequestHead, ResponseHead, Version};
 use crate::proxy::wire::{Duplex, Piece, Receiver, Sender};
 use crate::proxy::{Downstream, Local, Reply};
@@ -145,8 +145,8 @@ impl Stream {
     }
 
     /// Sends a head that `write` encodes.
-    fn send_head(&mut self, status: u16, end: bool, write: impl FnOnce(&mut Vec<u8>)) {
-        let mut block = Vec::with_capacity(512);
+    fn send_head(&mut self, status: u16, end: bool, write: impl FnOnce(&mut Block)) {
+        let mut block = Block::default();
         write(&mut block);
         let Some(response) = response(status, block) else { return self.sender.fail() };
         match self.respond.send_response(response, end) {
@@ -157,8 +157,8 @@ impl Stream {
     }
 }
 
-fn response(status: u16, block: Vec<u8>) -> Option<http::Response<()>> {
-    let mut lines = fields(block.into());
+fn response(status: u16, block: Block) -> Option<http::Response<()>> {
+    let mut lines = block.into_lines();
     // Proves a handshake of HTTP/1.1 and has no meaning here.
     lines.fields.remove(http::header::SEC_WEBSOCKET_ACCEPT);
     let mut response = http::Response::new(());
@@ -254,7 +254,7 @@ impl Downstream for Stream {
             ids,
             date: &date,
         };
-        let mut block = Vec::new();
+        let mut block = Block::default();
         encode::response(head, &plan, &mut block);
         if let Some(response) = response(head.status, block) {
             // An interim answer that can't be sent is no loss; that the stream is gone will be seen by what follows.

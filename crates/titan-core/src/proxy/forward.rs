@@ -194,9 +194,8 @@ async fn attempt<D: Downstream>(
         client: &x.client,
         ids: &x.ids,
     };
-    let encode = |out: &mut Vec<u8>| encode::request(x.head(), &plan, out);
     let mut leg = match lane {
-        Lane::H1(connection) => Leg::h1(connection, framing, encode),
+        Lane::H1(connection) => Leg::h1(connection, framing, |out| encode::request(x.head(), &plan, out)),
         Lane::H2(lease) => {
             let opening = Opening {
                 framing,
@@ -206,7 +205,8 @@ async fn attempt<D: Downstream>(
                 secure: upstream.tls.is_some(),
             };
             // A connection that was told to go away since it was chosen: nothing was sent, and there is another.
-            Leg::h2(lease, &opening, encode).map_err(|error| Failed { stale: error.retry == RetrySafety::Unsent, error })?
+            Leg::h2(lease, &opening, |out| encode::request(x.head(), &plan, out))
+                .map_err(|error| Failed { stale: error.retry == RetrySafety::Unsent, error })?
         }
     };
     let sent = Instant::now();

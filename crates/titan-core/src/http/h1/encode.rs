@@ -1,4 +1,4 @@
-//! Heads to bytes: straight from the received bytes into one `Vec<u8>`, field lines that nobody touches copied as blocks.
+//! Heads to bytes: straight from the received bytes into one buffer, field lines that nobody touches copied as blocks.
 //!
 //! What is left out (RFC 9110 §7.6.1): the hop-by-hop fields, and those that `Connection` names, but for the fields that Titan knows. A
 //! client could otherwise have its `X-Forwarded-For` or a colleague's `Authorization` taken off by naming it there (V12). Framing and
@@ -11,8 +11,9 @@ use crate::http::answer::Answer;
 use crate::http::client::ClientInfo;
 use crate::http::date::HttpDate;
 use crate::http::forward::{self, Forwarding, RequestIds};
-use crate::http::head::{Facts, Fields, HeaderId, RequestHead, ResponseHead, Version};
+use crate::http::head::{Facts, Field, Fields, HeaderId, RequestHead, ResponseHead, Span, Version};
 use crate::http::ops::{HeaderOp, HeaderOps};
+use crate::http::out::{Out, line, line_with, span};
 use crate::http::token;
 
 /// Framing of a body as it is sent.
@@ -72,16 +73,17 @@ const HOP_BY_HOP: u64 = HeaderId::Connection.bit()
 const RESERVED: u64 = HOP_BY_HOP | HeaderId::ContentLength.bit() | HeaderId::Trailer.bit() | HeaderId::Expect.bit();
 
 /// Appends the request head for an HTTP/1.1 upstream.
-pub fn request(head: &RequestHead, plan: &RequestPlan<'_>, out: &mut Vec<u8>) {
-    out.reserve(head.bytes.len() + plan.path.len() + plan.host.len() + 320);
-    out.extend_from_slice(head.method_bytes());
-    out.push(b' ');
-    out.extend_from_slice(plan.path);
+pub fn request<O: Out>(head: &RequestHead, plan: &RequestPlan<'_>, out: &mut O) {
+    let text = out.text();
+    text.reserve(head.bytes.len() + plan.path.len() + plan.host.len() + 320);
+    text.extend_from_slice(head.method_bytes());
+    text.push(b' ');
+    text.extend_from_slice(plan.path);
     if let Some(query) = plan.query {
-        out.push(b'?');
-        out.extend_from_slice(query);
+        text.push(b'?');
+        text.extend_from_slice(query);
     }
-    out.extend_from_slice(b" HTTP/1.1\r\n");
+    text.extend_from_slice(b" HTTP/1.1\r\n");
 
     let mut drop = HOP_BY_HOP | plan.forwarding.dropped(plan.client, plan.ids);
     if !plan.expect {
@@ -100,9 +102,7 @@ pub fn request(head: &RequestHead, plan: &RequestPlan<'_>, out: &mut Vec<u8>) {
     edits.ids &= !HeaderId::Host.bit();
     if head.get(HeaderId::Host) != Some(host) {
         drop |= HeaderId::Host.bit();
-        out.extend_from_slice(b"Host: ");
-        out.extend_from_slice(host);
-        out.extend_from_slice(b"\r\n");
+        line(out, HeaderId::Host, b"Host: ", host);
     }
     let length = length_line(plan.framing, &head.facts, &mut drop);
     drop |= edits.ids;
@@ -115,11 +115,10 @@ pub fn request(head: &RequestHead, plan: &RequestPlan<'_>, out: &mut Vec<u8>) {
     write_edits(plan.ops, HeaderId::Host.bit(), out);
     write_framing(plan.framing, length, out);
     if let Some(protocol) = plan.upgrade {
-        out.extend_from_slice(b"Connection: upgrade\r\nUpgrade: ");
-        out.extend_from_slice(protocol);
-        out.extend_from_slice(b"\r\n");
+        line(out, HeaderId::Connection, b"Connection: ", b"upgrade");
+        line(out, HeaderId::Upgrade, b"Upgrade: ", protocol);
     }
-    out.extend_from_slice(b"\r\n");
+    out.text().extend_from_slice(b"\r\n");
 }
 
 /// How a response goes to its client.
@@ -147,9 +146,9 @@ pub struct ResponsePlan<'a> {
 
 /// Appends the response head for an HTTP/1 client. Works for 1xx heads too: they get neither date, ids nor connection fields, and edits only where
 /// they are a 101.
-pub fn response(head: &ResponseHead, plan: &ResponsePlan<'_>, out: &mut Vec<u8>) {
-    out.reserve(head.bytes.len() + 160);
-    status_line(head.status, head.reason.of(&head.bytes), out);
+pub fn response<O: Out>(head: &ResponseHead, plan: &ResponsePlan<'_>, out: &mut O) {
+    out.text().reserve(head.bytes.len() + 160);
+    status_line(head.status, head.reason.of(&head.bytes), out.text());
     let interim = head.status < 200;
     let mut drop = HOP_BY_HOP;
     if !plan.trailers {
@@ -185,14 +184,14 @@ pub fn response(head: &ResponseHead, plan: &ResponsePlan<'_>, out: &mut Vec<u8>)
         write_edits(plan.ops, 0, out);
     }
     if plan.upgrade && head.status == 101 {
-        out.extend_from_slice(b"Connection: upgrade\r\n");
+        line(out, HeaderId::Connection, b"Connection: ", b"upgrade");
         if let Some(protocol) = head.get(HeaderId::Upgrade) {
             write_field(b"Upgrade", protocol, out);
         }
     } else if !interim {
         write_connection(plan.version, plan.keep_alive && plan.framing != Framing::UntilClose, out);
     }
-    out.extend_from_slice(b"\r\n");
+    out.text().extend_from_slice(b"\r\n");
 }
 
 /// How one of Titan's own answers goes to its client.
@@ -215,9 +214,9 @@ pub struct AnswerPlan<'a> {
 }
 
 /// Appends a whole answer: head with Content-Length and Date, and body.
-pub fn answer(answer: &Answer, plan: &AnswerPlan<'_>, out: &mut Vec<u8>) {
-    out.reserve(answer.body.len() + 256);
-    status_line(answer.status, b"", out);
+pub fn answer<O: Out>(answer: &Answer, plan: &AnswerPlan<'_>, out: &mut O) {
+    out.text().reserve(answer.body.len() + 256);
+    status_line(answer.status, b"", out.text());
     let merged;
     let ops = match (answer.headers.is_empty(), plan.ops.is_empty()) {
         (true, _) => plan.ops,
@@ -242,9 +241,9 @@ pub fn answer(answer: &Answer, plan: &AnswerPlan<'_>, out: &mut Vec<u8>) {
         write_framing(Framing::Length(answer.body.len() as u64), true, out);
     }
     write_connection(plan.version, plan.keep_alive, out);
-    out.extend_from_slice(b"\r\n");
+    out.text().extend_from_slice(b"\r\n");
     if !bodiless && !plan.head_only {
-        out.extend_from_slice(&answer.body);
+        out.text().extend_from_slice(&answer.body);
     }
 }
 
@@ -278,26 +277,40 @@ impl<'a> Edits<'a> {
 }
 
 /// Copies the field lines that stay.
-fn copy(bytes: &[u8], fields: &Fields, facts: &Facts, drop: u64, edits: &Edits<'_>, out: &mut Vec<u8>) {
+fn copy<O: Out>(bytes: &[u8], fields: &Fields, facts: &Facts, drop: u64, edits: &Edits<'_>, out: &mut O) {
     let (Some(first), Some(end)) = (fields.first(), bytes.len().checked_sub(2)) else { return };
     let plain = edits.names.is_empty() && !edits.aliases && !facts.listed;
     if plain && facts.ids & drop == 0 {
-        out.extend_from_slice(&bytes[first.name.start as usize..end]);
+        run(bytes, fields, first.name.start as usize, end, out);
         return;
     }
     let listed = if facts.listed { listed_names(bytes, fields) } else { SmallVec::new() };
     // A run of lines that stay begins at the first one's name and ends where the next line that goes begins.
-    let mut run = None;
-    for f in fields {
+    let (mut from, mut begin) = (0, None);
+    for (at, f) in fields.iter().enumerate() {
         let goes = drop & f.id.bit() != 0 || (!plain && f.id.is_generic() && named(f.name.of(bytes), f.underscore, edits, &listed));
         if !goes {
-            run.get_or_insert(f.name.start as usize);
-        } else if let Some(start) = run.take() {
-            out.extend_from_slice(&bytes[start..f.name.start as usize]);
+            if begin.is_none() {
+                (from, begin) = (at, Some(f.name.start as usize));
+            }
+        } else if let Some(start) = begin.take() {
+            run(bytes, &fields[from..at], start, f.name.start as usize, out);
         }
     }
-    if let Some(start) = run {
-        out.extend_from_slice(&bytes[start..end]);
+    if let Some(start) = begin {
+        run(bytes, &fields[from..], start, end, out);
+    }
+}
+
+/// Copies a run of whole lines.
+#[inline(always)]
+fn run<O: Out>(bytes: &[u8], fields: &[Field], start: usize, end: usize, out: &mut O) {
+    let text = out.text();
+    let at = text.len();
+    text.extend_from_slice(&bytes[start..end]);
+    let moved = |s: Span| span(s.start as usize - start + at, s.end as usize - start + at);
+    for f in fields {
+        out.note(f.id, moved(f.name), moved(f.value));
     }
 }
 
@@ -331,42 +344,42 @@ fn length_line(framing: Framing, facts: &Facts, drop: &mut u64) -> bool {
     !kept
 }
 
-fn write_framing(framing: Framing, length: bool, out: &mut Vec<u8>) {
+fn write_framing<O: Out>(framing: Framing, length: bool, out: &mut O) {
     match framing {
         Framing::Length(n) if length => {
-            out.extend_from_slice(b"Content-Length: ");
-            out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
-            out.extend_from_slice(b"\r\n");
+            line_with(out, HeaderId::ContentLength, b"Content-Length: ", |out| {
+                out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
+            });
         }
-        Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        Framing::Chunked => line(out, HeaderId::TransferEncoding, b"Transfer-Encoding: ", b"chunked"),
         _ => {}
     }
 }
 
-fn write_connection(version: Version, keep_alive: bool, out: &mut Vec<u8>) {
+fn write_connection<O: Out>(version: Version, keep_alive: bool, out: &mut O) {
     if !keep_alive {
-        out.extend_from_slice(b"Connection: close\r\n");
+        line(out, HeaderId::Connection, b"Connection: ", b"close");
     } else if version == Version::H10 {
-        out.extend_from_slice(b"Connection: keep-alive\r\n");
+        line(out, HeaderId::Connection, b"Connection: ", b"keep-alive");
     }
 }
 
-fn write_date(date: &HttpDate, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"Date: ");
-    out.extend_from_slice(&date.0);
-    out.extend_from_slice(b"\r\n");
+fn write_date<O: Out>(date: &HttpDate, out: &mut O) {
+    line(out, HeaderId::Date, b"Date: ", &date.0);
 }
 
-fn write_id(forwarding: &Forwarding, ids: &RequestIds, except: u64, out: &mut Vec<u8>) {
+fn write_id<O: Out>(forwarding: &Forwarding, ids: &RequestIds, except: u64, out: &mut O) {
     match forwarding.request_id.as_deref() {
-        Some("x-request-id") if except & HeaderId::XRequestId.bit() == 0 => forward::line(b"X-Request-Id: ", &ids.request_id, out),
+        Some("x-request-id") if except & HeaderId::XRequestId.bit() == 0 => {
+            line(out, HeaderId::XRequestId, b"X-Request-Id: ", &ids.request_id);
+        }
         None | Some("x-request-id") => {}
         Some(name) => write_field(name.as_bytes(), &ids.request_id, out),
     }
 }
 
 /// Writes the edits that nothing later on the same name undoes.
-fn write_edits(ops: &HeaderOps, except: u64, out: &mut Vec<u8>) {
+fn write_edits<O: Out>(ops: &HeaderOps, except: u64, out: &mut O) {
     if ops.is_empty() {
         return;
     }
@@ -380,15 +393,19 @@ fn write_edits(ops: &HeaderOps, except: u64, out: &mut Vec<u8>) {
 }
 
 /// Writes a field line. Values from policies may hold a client's bytes: a control byte among them becomes a space.
-fn write_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    let start = out.len();
-    out.extend_from_slice(value);
+fn write_field<O: Out>(name: &[u8], value: &[u8], out: &mut O) {
+    let text = out.text();
+    let begin = text.len();
+    text.extend_from_slice(name);
+    text.extend_from_slice(b": ");
+    let start = text.len();
+    text.extend_from_slice(value);
     if !token::is_value(value) {
-        out[start..].iter_mut().filter(|b| !token::is(**b, token::VALUE)).for_each(|b| *b = b' ');
+        text[start..].iter_mut().filter(|b| !token::is(**b, token::VALUE)).for_each(|b| *b = b' ');
     }
-    out.extend_from_slice(b"\r\n");
+    let end = text.len();
+    text.extend_from_slice(b"\r\n");
+    out.note(header_id(name), span(begin, begin + name.len()), span(start, end));
 }
 
 fn status_line(status: u16, received: &[u8], out: &mut Vec<u8>) {

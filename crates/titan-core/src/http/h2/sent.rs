@@ -1,12 +1,32 @@
-//! Heads to be sent, read off the lines that the HTTP/1.1 encoder wrote.
+//! Heads to be sent: what the HTTP/1.1 encoder wrote, taken apart where it says that the fields lie.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use smallvec::SmallVec;
 
 use crate::http::h1::header_id;
-use crate::http::head::HeaderId;
+use crate::http::head::{HeaderId, Span};
+use crate::http::out::Out;
 
-/// What an encoded HTTP/1.1 head says.
+/// A head as [`crate::http::h1::encode`] writes it, and where its fields lie.
+#[derive(Debug, Default)]
+pub struct Block {
+    text: Vec<u8>,
+    lines: SmallVec<[(HeaderId, Span, Span); 16]>,
+}
+
+impl Out for Block {
+    #[inline(always)]
+    fn text(&mut self) -> &mut Vec<u8> {
+        &mut self.text
+    }
+
+    fn note(&mut self, id: HeaderId, name: Span, value: Span) {
+        self.lines.push((id, name, value));
+    }
+}
+
+/// What an encoded head says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lines {
     /// Start line without its CRLF.
@@ -17,21 +37,34 @@ pub struct Lines {
     pub fields: HeaderMap,
 }
 
-/// Reads a head that [`crate::http::h1::encode`] wrote; what stands behind it is left alone.
-pub fn fields(head: Bytes) -> Lines {
-    let end = memchr::memchr(b'\r', &head).unwrap_or(head.len());
-    let mut lines = Lines { start: head.slice(..end), host: None, fields: HeaderMap::with_capacity(16) };
-    read(&head, (end + 2).min(head.len()), |id, name, value| match id {
-        HeaderId::Host => lines.host = Some(value),
-        HeaderId::Connection
-        | HeaderId::KeepAlive
-        | HeaderId::ProxyConnection
-        | HeaderId::TransferEncoding
-        | HeaderId::Upgrade
-        | HeaderId::Te => {}
-        _ => add(&mut lines.fields, id, name, value),
-    });
-    lines
+impl Block {
+    /// The head as HTTP/2 has it; what stands behind it is left alone.
+    pub fn into_lines(self) -> Lines {
+        let text = Bytes::from(self.text);
+        let end = memchr::memchr(b'\r', &text).unwrap_or(text.len());
+        let mut lines = Lines { start: text.slice(..end), host: None, fields: HeaderMap::with_capacity(self.lines.len()) };
+        for (id, name, value) in self.lines {
+            let (mut from, mut to) = (value.start as usize, value.end as usize);
+            while from < to && matches!(text[from], b' ' | b'\t') {
+                from += 1;
+            }
+            while to > from && matches!(text[to - 1], b' ' | b'\t') {
+                to -= 1;
+            }
+            let value = text.slice(from..to);
+            match id {
+                HeaderId::Host => lines.host = Some(value),
+                HeaderId::Connection
+                | HeaderId::KeepAlive
+                | HeaderId::ProxyConnection
+                | HeaderId::TransferEncoding
+                | HeaderId::Upgrade
+                | HeaderId::Te => {}
+                _ => add(&mut lines.fields, id, name.of(&text), value),
+            }
+        }
+        lines
+    }
 }
 
 /// Trailers from the lines that may pass.
@@ -120,11 +153,19 @@ fn is_unindexed(id: HeaderId) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::out::line;
 
     #[test]
     fn lines_become_fields_in_lower_case() {
-        let head = Bytes::from_static(b"POST /x?y HTTP/1.1\r\nHost: a\r\nX-A:  1 \r\nx-a: 2\r\nConnection: upgrade\r\nTransfer-Encoding: chunked\r\nEmpty:\r\n\r\nBody: x\r\n");
-        let lines = fields(head);
+        let mut block = Block::default();
+        block.text().extend_from_slice(b"POST /x?y HTTP/1.1\r\n");
+        for (name, value) in
+            [("Host", "a"), ("X-A", " 1 "), ("x-a", "2"), ("Connection", "upgrade"), ("Transfer-Encoding", "chunked"), ("Empty", "")]
+        {
+            line(&mut block, header_id(name.as_bytes()), format!("{name}: ").as_bytes(), value.as_bytes());
+        }
+        block.text().extend_from_slice(b"\r\nBody: x\r\n");
+        let lines = block.into_lines();
         assert_eq!((&lines.start[..], lines.host.as_deref()), (&b"POST /x?y HTTP/1.1"[..], Some(&b"a"[..])));
         let got: Vec<_> = lines.fields.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
         assert_eq!(got, [("x-a", "1"), ("x-a", "2"), ("empty", "")]);

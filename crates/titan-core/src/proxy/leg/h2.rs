@@ -13,7 +13,7 @@ use super::Line;
 use crate::error::{ErrorKind, ProxyError, RetrySafety};
 use crate::http::h1::encode::Framing;
 use crate::http::h1::framing::BodyKind;
-use crate::http::h2::{Lines, fields, response};
+use crate::http::h2::{Block, Lines, response};
 use crate::http::head::ResponseHead;
 use crate::pool::Lease;
 use crate::proxy::wire::{Duplex, Piece, Receiver, Sender};
@@ -49,10 +49,10 @@ pub struct H2 {
 
 impl H2 {
     /// Opens a stream with the head that `encode` appends.
-    pub fn new(lease: Lease, opening: &Opening<'_>, encode: impl FnOnce(&mut Vec<u8>)) -> Result<Self, ProxyError> {
-        let mut block = Vec::with_capacity(1 << 10);
+    pub fn new(lease: Lease, opening: &Opening<'_>, encode: impl FnOnce(&mut Block)) -> Result<Self, ProxyError> {
+        let mut block = Block::default();
         encode(&mut block);
-        let mut lines = fields(block.into());
+        let mut lines = block.into_lines();
         let accept = match opening.upgrade {
             None => None,
             Some(protocol) if protocol.eq_ignore_ascii_case(b"websocket") && lease.accepts_connect() => {
@@ -202,6 +202,8 @@ fn accept_of(key: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::head::HeaderId;
+    use crate::http::out::{Out, line};
 
     #[test]
     fn the_accept_of_the_rfc() {
@@ -210,9 +212,12 @@ mod tests {
 
     #[test]
     fn a_head_becomes_a_request() {
-        let head = Bytes::from_static(b"PUT /a?b=c HTTP/1.1\r\nHost: h:81\r\nX: y\r\n\r\n");
+        let mut block = Block::default();
+        block.text().extend_from_slice(b"PUT /a?b=c HTTP/1.1\r\n");
+        line(&mut block, HeaderId::Host, b"Host: ", b"h:81");
+        line(&mut block, HeaderId::Other, b"X: ", b"y");
         let opening = Opening { framing: Framing::None, to_head: false, te_trailers: false, upgrade: None, secure: true };
-        let r = request(fields(head), &opening, false).unwrap();
+        let r = request(block.into_lines(), &opening, false).unwrap();
         assert_eq!((r.method().as_str(), r.uri().to_string().as_str()), ("PUT", "https://h:81/a?b=c"));
         assert_eq!(r.headers().len(), 1);
     }

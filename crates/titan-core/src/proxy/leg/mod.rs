@@ -13,6 +13,7 @@ use super::wire::{Duplex, Piece};
 use crate::error::ProxyError;
 use crate::http::h1::encode::Framing;
 use crate::http::h1::framing::BodyKind;
+use crate::http::h2::Block;
 use crate::http::head::ResponseHead;
 use crate::pool::{Connection, Lease};
 
@@ -106,7 +107,7 @@ impl Leg {
     }
 
     /// A request on a stream.
-    pub fn h2(lease: Lease, opening: &Opening<'_>, encode: impl FnOnce(&mut Vec<u8>)) -> Result<Self, ProxyError> {
+    pub fn h2(lease: Lease, opening: &Opening<'_>, encode: impl FnOnce(&mut Block)) -> Result<Self, ProxyError> {
         H2::new(lease, opening, encode).map(|leg| Self::H2(Box::new(leg)))
     }
 
