@@ -1,7 +1,8 @@
 // The interoperability cases of grpc-go, its client and its server, with Titan between them.
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { join } from "node:path";
-import { promisify } from "node:util";
+import { setTimeout as sleep } from "node:timers/promises";
+import { isDeepStrictEqual, promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { selfSigned } from "../helpers/certificate.ts";
 import { startTitan, type Titan } from "../helpers/titan.ts";
@@ -44,6 +45,13 @@ function listening(server: ChildProcess): Promise<number> {
   });
 }
 
+/** An upstream whose active checks ask for a service. */
+const checked = (service: string, port: number) => ({
+  protocol: "h2c",
+  backends: [{ host: "127.0.0.1", port }],
+  health_check: { type: "grpc", path: service, interval: "250ms", healthy_threshold: 1, unhealthy_threshold: 1 },
+});
+
 describe.skipIf(interop === undefined)("gRPC interop through Titan", () => {
   let titan: Titan;
   let backend: ChildProcess;
@@ -55,7 +63,11 @@ describe.skipIf(interop === undefined)("gRPC interop through Titan", () => {
     titan = await startTitan({
       config: {
         server: { max_request_size: "16MiB" },
-        upstreams: [{ name: "grpc", protocol: "h2c", backends: [{ host: "127.0.0.1", port }] }],
+        upstreams: [
+          { name: "grpc", ...checked("grpc.testing.TestService", port) },
+          { name: "resting", ...checked("resting", port) },
+          { name: "unknown", ...checked("no.such.Service", port) },
+        ],
         routes: [{ path: "/*", upstream: "grpc" }],
       },
       tls: { cert_path: certificate.cert_path, key_path: certificate.key_path },
@@ -65,6 +77,21 @@ describe.skipIf(interop === undefined)("gRPC interop through Titan", () => {
   afterAll(async () => {
     backend?.kill();
     await titan?.stop();
+  });
+
+  it("the health service of grpc-go decides where calls go", async () => {
+    const states = async () => {
+      const { upstreams } = (await (await fetch(`http://127.0.0.1:${titan.adminPort}/_admin/status`)).json()) as {
+        upstreams: { name: string; backends: { status: string }[] }[];
+      };
+      return Object.fromEntries(upstreams.map(({ name, backends }) => [name, backends.map(({ status }) => status)]));
+    };
+    const wanted = { grpc: ["up"], resting: ["unhealthy"], unknown: ["unhealthy"] };
+    let seen = await states();
+    for (const end = Date.now() + 20_000; Date.now() < end && !isDeepStrictEqual(seen, wanted); seen = await states()) {
+      await sleep(50);
+    }
+    expect(seen).toEqual(wanted);
   });
 
   describe.each([

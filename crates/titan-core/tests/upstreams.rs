@@ -150,7 +150,7 @@ fn grpc_checks_ask_the_health_service() {
             tokio::spawn(async move {
                 let mut connection = h2::server::handshake(socket).await.unwrap();
                 while let Some(Ok((request, mut respond))) = connection.accept().await {
-                    assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+                    assert_eq!(request.uri().to_string(), "http://calls.test/grpc.health.v1.Health/Check");
                     let answer = http::Response::builder().header("content-type", "application/grpc").body(()).unwrap();
                     let mut stream = respond.send_response(answer, false).unwrap();
                     stream.send_data(bytes::Bytes::copy_from_slice(&[0, 0, 0, 0, 2, 8, says]), false).unwrap();
@@ -161,7 +161,7 @@ fn grpc_checks_ask_the_health_service() {
             });
         }
     });
-    let upstream = checked(port, r#""kind":"grpc""#).replacen(r#""name""#, r#""protocol":"h2c","name""#, 1);
+    let upstream = checked(port, r#""kind":"grpc""#).replacen(r#""name""#, r#""protocol":"h2c","host":{"fixed":"calls.test"},"name""#, 1);
     let upstream = aux.start(&snapshot(&upstream, "{}"));
     eventually("a check passed", || upstream.members()[0].endpoint.counts.checks_ok.load(Relaxed) > 0);
     serving.store(2, Relaxed);

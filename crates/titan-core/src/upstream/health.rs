@@ -84,16 +84,18 @@ async fn ask<T>(io: T, h2: bool, upstream: &Upstream, endpoint: &Endpoint, setti
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let authority: &str = match &upstream.host {
+        HostRule::Fixed(host) => host,
+        _ => &endpoint.authority,
+    };
+    let scheme = if upstream.tls.is_some() { "https" } else { "http" };
     match &settings.probe {
         Probe::Tcp => Ok(()),
-        Probe::Grpc { service } => grpc(io, endpoint, service).await,
+        Probe::Grpc { service } => grpc(io, scheme, authority, service).await,
         Probe::Http { path, host, statuses, body_contains } => {
-            let host = host.as_deref().unwrap_or(match &upstream.host {
-                HostRule::Fixed(host) => host,
-                _ => &endpoint.authority,
-            });
+            let host = host.as_deref().unwrap_or(authority);
             let (status, body) = if h2 {
-                http2(io, path, host, body_contains.is_some()).await?
+                http2(io, format!("{scheme}://{host}{path}")).await?
             } else {
                 http1(io, path, host, body_contains.is_some()).await?
             };
@@ -198,22 +200,21 @@ where
     Ok((status, body, grpc_status))
 }
 
-async fn http2<T>(io: T, path: &str, host: &str, _want_body: bool) -> Result<(u16, Vec<u8>), String>
+async fn http2<T>(io: T, uri: String) -> Result<(u16, Vec<u8>), String>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let uri = format!("http://{host}{path}");
     let request = http::Request::get(uri).header("user-agent", "titan-health/1").body(()).map_err(|e| e.to_string())?;
     let (status, body, _) = exchange(io, request, None).await?;
     Ok((status, body))
 }
 
 /// `grpc.health.v1.Health/Check`: `SERVING` is what is wanted.
-async fn grpc<T>(io: T, endpoint: &Endpoint, service: &str) -> Result<(), String>
+async fn grpc<T>(io: T, scheme: &str, authority: &str, service: &str) -> Result<(), String>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let request = http::Request::post(format!("http://{}/grpc.health.v1.Health/Check", endpoint.authority))
+    let request = http::Request::post(format!("{scheme}://{authority}/grpc.health.v1.Health/Check"))
         .version(http::Version::HTTP_2)
         .header("content-type", "application/grpc")
         .header("te", "trailers")
