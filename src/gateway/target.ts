@@ -12,6 +12,8 @@ export interface Target {
 
 /** Takes `https://host/path?query`, or a path alone, apart; `undefined` where it is neither. */
 export function parseTarget(url: string): Target | undefined {
+  // OPTIONS of the server as a whole.
+  if (url === "*") return { target: "*" };
   const parts = /^(?:(https?):\/\/([^/?#]+))?(\/[^#]*|\?[^#]*)?(?:#.*)?$/i.exec(url);
   if (!parts) return undefined;
   const [, scheme, host, target = "/"] = parts;

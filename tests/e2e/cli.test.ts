@@ -164,6 +164,13 @@ test("check: a key that is there twice in JSON is an error, as in YAML", () => {
   expect(err).toContain("twice.json:3:20: error: server.port: the key is there twice");
 });
 
+test("explain: what Titan answers by itself", () => {
+  const told = (...args: string[]) => titan(["explain", ...args, "--config", good]).out;
+  expect(told("GET", "/_health")).toContain("built in health");
+  expect(told("POST", "/_ready")).toContain("405 Allow: GET, HEAD");
+  expect(told("OPTIONS", "*")).toContain("built in options");
+});
+
 test("explain: what is no request is a mistake of usage", () => {
   for (const args of [
     ["G T", "/x"],

@@ -263,7 +263,7 @@ export const upstream = object(
     host_header: string({ min: 1, max: 260 })
       .default("preserve")
       .doc(
-        "Host header towards the backends: `preserve` (the client's), `backend` (the backend's host and port), or a fixed value.",
+        "Host header towards the backends: `preserve` (the client's; of an HTTP/1.0 client that sends none, the backend's), `backend` (the backend's host and port), or a fixed value.",
       )
       .example("api.internal"),
     health_check: healthCheck.optional().doc("Active health checks; none without this block."),
