@@ -98,7 +98,7 @@ export const http2 = object(
       .doc("Uncompressed bytes of a request's headers."),
     max_resets: integer({ min: 1, max: 100_000 })
       .default(200)
-      .doc("Streams a client may reset before the connection is ended (rapid reset)."),
+      .doc("Streams a client may reset within a second of opening them, in 30 s, before the connection is ended."),
   },
   { title: "HTTP/2" },
 );

@@ -26,6 +26,9 @@ use crate::rt::timers::Timer;
 /// Resets by the client are counted over this time.
 const RESET_WINDOW_MS: u64 = 30_000;
 
+/// A stream that its client resets when it is older was given up, as calls are whose deadline is over: it does not count. Those that live so long
+/// are bounded by the number that may be open at a time.
+const RAPID_MS: u64 = 1_000;
 /// Up to so many resets a connection is not suspected of anything.
 const CALM: usize = 50;
 
@@ -37,7 +40,7 @@ pub(super) struct Shared {
     pub(super) client: ClientInfo,
     /// Exchanges under way.
     pub(super) open: Cell<usize>,
-    /// Since when, and how many streams the client has reset.
+    /// Since when, and how many streams the client has reset soon after it had opened them.
     resets: Cell<(u64, usize)>,
 }
 
@@ -46,7 +49,7 @@ impl Shared {
         Rc::new(Self { local, client, open: Cell::new(0), resets: Cell::new((0, 0)) })
     }
 
-    /// Streams that the client reset lately.
+    /// Streams that the client reset lately, as soon as it had opened them.
     pub(super) fn resets(&self) -> usize {
         let (since, count) = self.resets.get();
         if clock::now() < since + RESET_WINDOW_MS { count } else { 0 }
@@ -70,6 +73,8 @@ pub(super) struct Stream {
     sender: Sender,
     kind: BodyKind,
     method: Method,
+    /// When it was opened.
+    since: u64,
     /// The answer was 200 to an extended CONNECT.
     tunnel: bool,
     /// The reset was counted.
@@ -90,6 +95,7 @@ impl Stream {
             sender: Sender::default(),
             kind: BodyKind::None,
             method: Method::Get,
+            since: clock::now(),
             tunnel: false,
             gone: false,
         }
@@ -139,7 +145,7 @@ impl Stream {
     }
 
     fn count_reset(&mut self) {
-        if !std::mem::replace(&mut self.gone, true) {
+        if !std::mem::replace(&mut self.gone, true) && clock::now() < self.since + RAPID_MS {
             self.shared.count_reset();
         }
     }

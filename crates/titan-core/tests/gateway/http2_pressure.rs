@@ -324,6 +324,35 @@ fn when_a_backend_dies_its_streams_end_and_the_other_backend_takes_over() {
 }
 
 #[test]
+fn requests_that_are_given_up_after_a_while_are_no_flood() {
+    let origin = H2Origin::new(1000, |request, mut respond| async move {
+        if request.uri().path() == "/fine" {
+            return respond.send_response(Response::new(()), true).map(drop);
+        }
+        std::future::poll_fn(|cx| respond.poll_reset(cx)).await.map(drop)
+    });
+    let gateway = gateway(config(origin.address, "h2c"));
+    run(async {
+        let client = connect(address(&gateway)).await;
+        // 270 in a few seconds, on one connection, where 200 rapid ones would end it.
+        for _ in 0..3 {
+            let mut held = Vec::new();
+            for _ in 0..90 {
+                let (response, stream) = client.clone().ready().await.unwrap().send_request(get("/slow"), true).unwrap();
+                held.push((response, stream));
+            }
+            tokio::time::sleep(Duration::from_millis(1_300)).await;
+            for (_, stream) in &mut held {
+                stream.send_reset(h2::Reason::CANCEL);
+            }
+        }
+        assert_eq!(ask(&client, get("/fine"), b"", None).await.unwrap().status, 200);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(ask(&client, get("/fine"), b"", None).await.unwrap().status, 200);
+    });
+}
+
+#[test]
 fn a_deadline_that_is_over_when_it_comes_is_a_deadline() {
     let origin = H2Origin::echo();
     let gateway = gateway(config(origin.address, "h2c"));
