@@ -36,6 +36,25 @@ describe("lowering", () => {
     await expect(`${JSON.stringify(native, null, 1)}\n`).toMatchFileSnapshot("fixtures/native.json");
   });
 
+  it("leaves TLS and the port to the upstream where a backend's text says neither", async () => {
+    const of = async (tls: boolean | undefined, ...backends: string[]) => {
+      const result = await lowered({ upstreams: [{ name: "api", backends, ...(tls !== undefined && { tls }) }] });
+      const [upstream] = (result.native as unknown as { upstreams: { backends: { port: number }[]; tls?: object }[] })
+        .upstreams;
+      return [upstream?.tls !== undefined, ...(upstream?.backends ?? []).map(({ port }) => port)];
+    };
+    expect(await of(true, "a.test:8443", "b.test", "c.test:80")).toEqual([true, 8443, 443, 80]);
+    expect(await of(undefined, "a.test:8443", "b.test", "[::1]:81", "http://c.test")).toEqual([
+      false,
+      8443,
+      80,
+      81,
+      80,
+    ]);
+    expect(await of(undefined, "https://a.test", "https://b.test:80")).toEqual([true, 443, 80]);
+    await expect(of(true, "http://a.test")).rejects.toThrow("no TLS");
+  });
+
   it("gives a split its conditions and its key", async () => {
     const canary = { upstream: "api", weight: 0, headers: { "X-Beta": "1" }, cookies: { beta: "yes" } };
     const route = { path: "/*", upstreams: [{ upstream: "api" }, canary], split_by: "header:X-User" };

@@ -95,8 +95,7 @@ function lowerUpstream(cx: Lowering, item: Upstream, index: number): Json {
 }
 
 function backendOf(text: string): Backend {
-  const { host, port, tls } = parseBackend(text) ?? { host: text, port: 80, tls: false };
-  return { host, port, weight: 1, max_connections: 1000, tls };
+  return { ...(parseBackend(text) ?? { host: text }), weight: 1, max_connections: 1000 };
 }
 
 function bare(host: string): string {

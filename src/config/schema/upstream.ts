@@ -150,19 +150,20 @@ const backendUrl = string({
       : `must be "host:port" or a URL such as "http://127.0.0.1:3000", not ${JSON.stringify(text)}`,
 });
 
-/** `http://host:port`, `https://host`, `host:port` or `host`. */
-export function parseBackend(text: string): { host: string; port: number; tls: boolean } | undefined {
+/** `http://host:port`, `https://host`, `host:port` or `host`. Without a scheme, TLS and the port that it decides are the upstream's to say. */
+export function parseBackend(text: string): { host: string; port?: number; tls?: boolean } | undefined {
   try {
-    const url = new URL(/^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `http://${text}`);
+    const schemed = /^[a-z][a-z0-9+.-]*:\/\//i.test(text);
+    const url = new URL(schemed ? text : `http://${text}`);
     if ((url.protocol !== "http:" && url.protocol !== "https:") || url.hostname === "") return undefined;
     if (url.username || url.password || url.search || url.hash || (url.pathname !== "/" && url.pathname !== ""))
       return undefined;
+    const host = url.hostname.replace(/^\[|\]$/g, "");
     const tls = url.protocol === "https:";
-    return {
-      host: url.hostname.replace(/^\[|\]$/g, ""),
-      port: url.port === "" ? (tls ? 443 : 80) : Number(url.port),
-      tls,
-    };
+    if (schemed) return { host, port: url.port === "" ? (tls ? 443 : 80) : Number(url.port), tls };
+    // Not `url.port`, which is empty for a port of 80.
+    const port = /:(\d+)\/?$/.exec(text)?.[1];
+    return { host, ...(port !== undefined && { port: Number(port) }) };
   } catch {
     return undefined;
   }
