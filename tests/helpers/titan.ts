@@ -48,7 +48,18 @@ export interface TitanOptions {
 }
 
 /** Starts Titan as a user does (`node dist/cli/main.js serve --config …`) and resolves when it answers `/_health`. */
-export async function startTitan({ config, tls, env = {}, args = [] }: TitanOptions): Promise<Titan> {
+export async function startTitan(options: TitanOptions): Promise<Titan> {
+  // A port that was free may be taken by the time that Titan binds it: other tests run beside this one.
+  for (let tries = 1; ; tries++) {
+    try {
+      return await startOnce(options);
+    } catch (error) {
+      if (tries === 3 || !/\bin use\b/.test(String(error))) throw error;
+    }
+  }
+}
+
+async function startOnce({ config, tls, env = {}, args = [] }: TitanOptions): Promise<Titan> {
   const dir = mkdtempSync(join(tmpdir(), "titan-test-"));
   const [port, httpsPort, adminPort] = [await freePort(), tls ? await freePort() : 0, await freePort()];
   const whole = {
