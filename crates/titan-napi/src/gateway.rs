@@ -121,7 +121,7 @@ impl NativeGateway {
         let core = self.core.clone();
         promise::spawn(env, "titan-apply", move || {
             // Compiling, and freeing what was before: neither is in as much of a hurry as requests are.
-            system::give_way();
+            titan_core::rt::priority::give_way();
             let Some(gateway) = core.get() else { return not_started() };
             match parse(&config) {
                 Ok(config) => match gateway.apply(config) {

@@ -41,13 +41,6 @@ pub fn is_successor() -> bool {
     false
 }
 
-/// Lets every other thread go before the calling one, from now to its end: shards that share its core take their turns at once, and it gets
-/// about a tenth of a core that they keep busy. Where the system has no such priority for one thread (elsewhere than Linux), nothing changes.
-pub fn give_way() {
-    #[cfg(target_os = "linux")]
-    unix::give_way();
-}
-
 #[cfg(unix)]
 mod unix {
     use std::net::TcpListener;
@@ -56,43 +49,6 @@ mod unix {
 
     /// First descriptor that systemd hands over (SD_LISTEN_FDS_START).
     const FIRST: RawFd = 3;
-
-    /// The kernel's `struct sched_attr` (its first version; sched_setattr(2)).
-    #[cfg(target_os = "linux")]
-    #[repr(C)]
-    struct SchedAttr {
-        size: u32,
-        policy: u32,
-        flags: u64,
-        nice: i32,
-        priority: u32,
-        runtime: u64,
-        deadline: u64,
-        period: u64,
-    }
-
-    /// A `nice` value whose weight (110 of 1,024) still finishes a large configuration in half a second beside saturated shards. The long slice
-    /// is what lets them interrupt: since Linux 6.12 a thread that wakes does not wait for the end of a slice that is longer than its own,
-    /// which would be some milliseconds whatever the weights are. Older kernels take no notice of it.
-    #[cfg(target_os = "linux")]
-    const BEHIND: SchedAttr = SchedAttr {
-        size: size_of::<SchedAttr>() as u32,
-        policy: libc::SCHED_BATCH as u32,
-        flags: 0,
-        nice: 10,
-        priority: 0,
-        runtime: 100_000_000,
-        deadline: 0,
-        period: 0,
-    };
-
-    #[cfg(target_os = "linux")]
-    pub fn give_way() {
-        let attributes = BEHIND;
-        // SAFETY: the pointer is to a live struct of the layout and size that the call expects; "process 0" is the calling thread alone.
-        // Lowering one's own priority needs no right, and a sandbox that forbids the call leaves things as they were.
-        unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
-    }
 
     #[cfg(target_os = "linux")]
     pub fn notify(state: &str) -> std::io::Result<bool> {

@@ -18,6 +18,7 @@ use crate::metrics;
 use crate::pool::Pool;
 use crate::rehearsal::Rehearsal;
 use crate::rt::clock;
+use crate::rt::priority;
 use crate::rt::recycle;
 use crate::rt::timers::Timers;
 use crate::snapshot::Snapshot;
@@ -104,12 +105,9 @@ pub struct Lifecycle {
     grace: AtomicU64,
 }
 
-/// The snapshot that a shard serves. A request holds a clone to its end, which costs no shared counter; the last one of the shard hands
-/// the shared part to the auxiliary runtime, because dropping ten thousand routes takes longer than a shard may pause.
-pub struct Held {
-    snapshot: Option<Arc<Snapshot>>,
-    auxiliary: tokio::runtime::Handle,
-}
+/// The snapshot that a shard serves. A request holds a clone to its end, which costs no shared counter; the last one of the process is
+/// dropped by a thread that lets requests go first, because dropping ten thousand routes takes longer than a shard may pause.
+pub struct Held(Option<Arc<Snapshot>>);
 
 impl Lifecycle {
     /// The phase now.
@@ -161,7 +159,7 @@ impl Lifecycle {
 impl Local {
     /// State for shard number `shard` of `shards`.
     pub fn new(shard: usize, shards: usize, process: Arc<Process>, snapshot: Arc<Snapshot>, counts: Arc<metrics::Shard>) -> Rc<Self> {
-        let held = Held { snapshot: Some(snapshot), auxiliary: process.auxiliary.clone() };
+        let held = Held(Some(snapshot));
         Rc::new(Self {
             shard,
             process,
@@ -186,7 +184,7 @@ impl Local {
 
     /// Serves `snapshot` from now on.
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
-        let held = Held { snapshot: Some(snapshot), auxiliary: self.process.auxiliary.clone() };
+        let held = Held(Some(snapshot));
         let old = self.snapshot.replace(Rc::new(held));
         drop(old);
     }
@@ -261,15 +259,18 @@ impl Deref for Held {
     type Target = Snapshot;
 
     fn deref(&self) -> &Snapshot {
-        self.snapshot.as_ref().expect("taken only by drop")
+        self.0.as_ref().expect("taken only by drop")
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Some(snapshot) = self.snapshot.take() {
-            // The last holder anywhere pays for the drop; let it be the auxiliary runtime.
-            self.auxiliary.spawn(async move { drop(snapshot) });
+        if let Some(last) = self.0.take().and_then(Arc::into_inner) {
+            // Without a thread it is dropped here: a pause is better than a configuration that stays.
+            let _ = std::thread::Builder::new().name("titan-free".into()).spawn(move || {
+                priority::give_way();
+                drop(last);
+            });
         }
     }
 }
