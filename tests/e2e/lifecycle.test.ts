@@ -314,3 +314,16 @@ function get(port: number, path: string, agent: Agent): Promise<{ status: number
     call.end();
   });
 }
+
+test.runIf(process.platform === "linux")("the allocator takes no huge pages, unless it is told to", async () => {
+  const asked = async (env: Record<string, string>) => {
+    titan = await startTitan({ config: to(one), env: { TITAN_RUNTIME_DIR: runtime, ...env } });
+    const state = /^THP_enabled:\s+(\d)/m.exec(readFileSync(`/proc/${titan.child.pid}/status`, "utf8"));
+    await titan.stop();
+    titan = undefined;
+    return state?.[1];
+  };
+  // Kernels without the field have nothing to tell.
+  expect([undefined, "0"]).toContain(await asked({}));
+  expect([undefined, "1"]).toContain(await asked({ MIMALLOC_ALLOW_THP: "1" }));
+});
