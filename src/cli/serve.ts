@@ -57,7 +57,7 @@ Signals: SIGHUP reloads, SIGTERM and SIGINT drain and end, a second one ends at 
         throw new TitanError("TITAN_USAGE", "--tls makes a certificate for --upstream; a configuration names its own.");
       }
       // The addon's allocator asks for huge pages, which a gateway's many small objects fill badly: without them an idle connection takes a third less,
-      // and a request no more CPU. It holds for the whole process, so a program that embeds Titan decides for itself.
+      // and a request hardly more CPU. It holds for the whole process, so a program that embeds Titan decides for itself.
       process.env.MIMALLOC_ALLOW_THP ??= "0";
       const { run } = await import("./serve-run.ts");
       await run(options);
