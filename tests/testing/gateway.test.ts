@@ -1,20 +1,9 @@
 import { createHmac, generateKeyPairSync, sign } from "node:crypto";
 import { gzipSync } from "node:zlib";
-import { afterEach, expect, it } from "vitest";
+import { expect, it } from "vitest";
 import type { ConfigInput } from "../../src/config/index.ts";
 import { defineHook } from "../../src/index.ts";
-import { createTestGateway, type TestGateway, type TestGatewayOptions } from "../../src/testing/index.ts";
-
-const open: TestGateway[] = [];
-afterEach(async () => {
-  for (const gateway of open.splice(0)) await gateway.close();
-});
-
-async function start(config: ConfigInput, options?: TestGatewayOptions): Promise<TestGateway> {
-  const gateway = await createTestGateway(config, options);
-  open.push(gateway);
-  return gateway;
-}
+import { start } from "../helpers/test-gateway.ts";
 
 const api = { name: "api", backends: ["api.internal:3000"] };
 const verdicts = (policies: { type: string; verdict: string }[]) =>

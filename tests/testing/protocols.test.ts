@@ -1,19 +1,9 @@
 /** What a test gateway plays beside plain HTTP/1.1: HTTP/2 clients, gRPC with its trailers, upgrades. */
-import { afterEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import type { ConfigInput } from "../../src/config/index.ts";
 import { defineHook } from "../../src/index.ts";
-import { createTestGateway, type TestGateway, type TestGatewayOptions, withTrailers } from "../../src/testing/index.ts";
-
-const open: TestGateway[] = [];
-afterEach(async () => {
-  for (const gateway of open.splice(0)) await gateway.close();
-});
-
-async function start(config: ConfigInput, options?: TestGatewayOptions): Promise<TestGateway> {
-  const gateway = await createTestGateway(config, options);
-  open.push(gateway);
-  return gateway;
-}
+import { withTrailers } from "../../src/testing/index.ts";
+import { start } from "../helpers/test-gateway.ts";
 
 const api = { name: "api", backends: ["api.internal:3000"] };
 const calls = { name: "calls", protocol: "h2c", backends: ["calls.internal:50051"] } as const;
